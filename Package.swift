@@ -1,0 +1,147 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// MARK: Settings
+
+let strict: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .treatAllWarnings(as: .error),
+]
+
+/// LibTorch, unpacked from its PyPI wheel by `deploy/setup`.
+let libtorch = Context.environment["LIBTORCH_DIR"] ?? Context.packageDirectory + "/.libtorch"
+
+/// `FLEETLOOP_TESTS=Bus,Trials` leaves out the other test targets: a small machine need not compile them all.
+let chosenTests = Set(
+  (Context.environment["FLEETLOOP_TESTS"] ?? "").split(separator: ",").map { "\($0)Tests" })
+
+// MARK: Dependencies
+
+let grpc = Target.Dependency.product(name: "GRPCCore", package: "grpc-swift-2")
+let grpcInProcess = Target.Dependency.product(name: "GRPCInProcessTransport", package: "grpc-swift-2")
+let grpcCodeGen = Target.Dependency.product(name: "GRPCCodeGen", package: "grpc-swift-2")
+let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let flyingFox = Target.Dependency.product(name: "FlyingFox", package: "FlyingFox")
+let numerics = Target.Dependency.product(name: "RealModule", package: "swift-numerics")
+let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+
+// MARK: Target builders
+
+func shared(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, path: "Shared/\(name)", swiftSettings: strict)
+}
+
+/// A service is a library, which tests import, and a small executable around it.
+func service(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
+  [
+    .target(
+      name: "\(name)Core", dependencies: ["ServiceKit", "Bus", "Schemas", grpc, logging] + dependencies,
+      path: "Services/\(name)/Core", swiftSettings: strict),
+    .executableTarget(
+      name: name.lowercased(),
+      dependencies: [.byName(name: "\(name)Core"), "ServiceKit", argumentParser, logging],
+      path: "Services/\(name)/Main", swiftSettings: strict),
+  ]
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
+  guard chosenTests.isEmpty || chosenTests.contains("\(name)Tests") else { return [] }
+  return [
+    .testTarget(
+      name: "\(name)Tests", dependencies: dependencies, path: "Tests/\(name)Tests", swiftSettings: strict)
+  ]
+}
+
+// MARK: Targets
+
+let cLibraries: [Target] = [
+  .systemLibrary(name: "CZeroMQ", path: "Shared/C/CZeroMQ"),
+  .systemLibrary(name: "CProtobufC", path: "Shared/C/CProtobufC"),
+  .target(name: "CSchemas", dependencies: ["CProtobufC"], path: "Shared/C/CSchemas"),
+  .target(name: "CPlugin", dependencies: ["CProtobufC"], path: "Shared/C/CPlugin"),
+  .target(
+    name: "CVideo", path: "Shared/C/CVideo",
+    linkerSettings: [.linkedLibrary("avcodec"), .linkedLibrary("avutil"), .linkedLibrary("swscale")]),
+  .target(
+    name: "CTorch", path: "Shared/C/CTorch",
+    cxxSettings: [
+      // -isystem keeps LibTorch's own warnings out; its templates are unusable at -O0.
+      .unsafeFlags([
+        "-isystem", libtorch + "/include",
+        "-isystem", libtorch + "/include/torch/csrc/api/include",
+        "-O1", "-Wall", "-Werror",
+      ])
+    ],
+    linkerSettings: [
+      .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
+      .unsafeFlags(["-L" + libtorch + "/lib", "-Xlinker", "-rpath", "-Xlinker", libtorch + "/lib"]),
+    ]),
+]
+
+let modules: [Target] = [
+  shared("Schemas", ["CSchemas", "CProtobufC", grpc]),
+  shared("Bus", ["CZeroMQ", "Schemas", grpc, logging, collections]),
+  shared("Policy", ["CTorch", "Schemas", "Artifacts"]),
+  shared("Artifacts", ["Schemas", crypto]),
+  shared("Trials", ["CVideo", "Schemas", "Statistics", grdb]),
+  shared("Statistics", [numerics]),
+  shared("ServiceKit", ["Bus", "Schemas", grpc, logging, lifecycle, argumentParser]),
+]
+
+let services: [Target] = [
+  service("Ingest", ["Trials"]),
+  service("Training", ["Policy", "Trials", "Artifacts"]),
+  service("Inference", ["Policy", "Artifacts"]),
+  service("Monitor", ["Statistics", grdb, flyingFox]),
+  service("Rollout", ["Statistics", "Artifacts", grdb]),
+  service("Robot", ["Policy", "Trials", "Artifacts"]),
+  service("Fleet", ["Statistics", "Artifacts", argumentParser]),
+].flatMap { $0 }
+
+let generator: [Target] = [
+  .executableTarget(
+    name: "protoc-gen-fleetloop", dependencies: ["CPlugin", "CProtobufC", grpcCodeGen],
+    path: "proto/Generator", swiftSettings: strict)
+]
+
+let suites: [Target] = [
+  tests("Schemas", ["Schemas", grpc]),
+  tests("Bus", ["Bus", "Schemas", grpc, grpcInProcess, logging]),
+  tests("Policy", ["Policy", "Artifacts", "Schemas"]),
+  tests("Artifacts", ["Artifacts", "Schemas", crypto]),
+  tests("Trials", ["Trials", "Schemas", grdb]),
+  tests("Statistics", ["Statistics"]),
+  tests("ServiceKit", ["ServiceKit", "Bus", "Schemas", grpc, logging]),
+  tests("Ingest", ["IngestCore", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests("Training", ["TrainingCore", "Policy", "Artifacts", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests("Inference", ["InferenceCore", "Policy", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests("Monitor", ["MonitorCore", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
+  tests("Rollout", ["RolloutCore", "Artifacts", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
+  tests("Robot", ["RobotCore", "Policy", "Trials", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests("Fleet", ["FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
+].flatMap { $0 }
+
+let package = Package(
+  name: "FleetLoop",
+  dependencies: [
+    .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
+  ],
+  targets: cLibraries + modules + services + generator + suites,
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .c11,
+  cxxLanguageStandard: .cxx20
+)
