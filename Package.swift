@@ -25,6 +25,7 @@ let grpcCodeGen = Target.Dependency.product(name: "GRPCCodeGen", package: "grpc-
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let flyingFox = Target.Dependency.product(name: "FlyingFox", package: "FlyingFox")
@@ -41,11 +42,12 @@ func shared(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 func service(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
   [
     .target(
-      name: "\(name)Core", dependencies: ["ServiceKit", "Bus", "Schemas", grpc, logging] + dependencies,
+      name: "\(name)Core",
+      dependencies: ["ServiceKit", "Bus", "Schemas", grpc, logging, lifecycle] + dependencies,
       path: "Services/\(name)/Core", swiftSettings: strict),
     .executableTarget(
       name: name.lowercased(),
-      dependencies: [.byName(name: "\(name)Core"), "ServiceKit", argumentParser, logging],
+      dependencies: [.byName(name: "\(name)Core"), "ServiceKit", argumentParser, logging, lifecycle],
       path: "Services/\(name)/Main", swiftSettings: strict),
   ]
 }
@@ -91,7 +93,7 @@ let modules: [Target] = [
   shared("Artifacts", ["Schemas", crypto]),
   shared("Trials", ["CVideo", "Schemas", "Statistics", grdb]),
   shared("Statistics", [numerics]),
-  shared("ServiceKit", ["Bus", "Schemas", grpc, logging, lifecycle, argumentParser]),
+  shared("ServiceKit", ["Bus", "Schemas", grpc, logging, lifecycle, unixSignals, argumentParser]),
 ]
 
 let services: [Target] = [

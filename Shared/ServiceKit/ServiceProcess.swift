@@ -1,0 +1,85 @@
+import Foundation
+public import Logging
+public import ServiceLifecycle
+import UnixSignals
+
+/// What every service is given by its process.
+public struct ServiceContext: Sendable {
+  /// The service's name: "ingest".
+  public let name: String
+  public let configuration: ServiceConfiguration
+  public let logger: Logger
+  public let metrics: MetricsRegistry
+}
+
+/// What a service's `main` hands back: the parts to run, and what to say once they are up.
+public struct ServiceParts: Sendable {
+  /// Started in order, stopped in reverse order.
+  public var services: [any Service]
+  /// Words for the line on standard output that tells a supervisor that the service is up, e.g. ["rpc": "ipc:///…"].
+  public var endpoints: [(name: String, endpoint: String)]
+
+  public init(_ services: [any Service], endpoints: [(name: String, endpoint: String)] = []) {
+    self.services = services
+    self.endpoints = endpoints
+  }
+}
+
+/// Runs one service as a process: settings, logging, signals, clean end.
+public enum ServiceProcess {
+  /// Time that parts have to end after SIGTERM or SIGINT before they are cancelled.
+  public static let gracePeriod: Duration = .seconds(5)
+
+  /// Reads settings, builds the parts, prints `READY name endpoint=…` on standard output and runs until a signal or a failure.
+  /// - Parameters:
+  ///   - settings: the service's own settings; the common ones are added.
+  ///   - build: makes the parts. Sockets are bound and files opened here, so that a failure is told before READY.
+  /// - Throws: what `build` or a part throws; `main` prints it and ends with status 1.
+  public static func run(
+    _ name: String, options: ServiceOptions, settings: [any AnySetting],
+    build: (ServiceContext) async throws -> ServiceParts
+  ) async throws {
+    let known = settings + CommonSettings.all
+    if options.listSettings {
+      for setting in known {
+        print("\(setting.key)\t\(setting.environmentName)\t\(setting.defaultText)\t\(setting.help)")
+      }
+      return
+    }
+    // A peer that goes away must end a write with an error, not the process.
+    signal(SIGPIPE, SIG_IGN)
+    let configuration = try ServiceConfiguration(
+      commandLine: options.settings, file: options.config, known: known)
+    let level = Logger.Level(rawValue: try configuration(CommonSettings.logLevel)) ?? .info
+    LoggingSystem.bootstrap { LineLogHandler(label: $0, level: level) }
+    let logger = Logger(label: name)
+    let context = ServiceContext(
+      name: name, configuration: configuration, logger: logger, metrics: MetricsRegistry())
+    let parts = try await build(context)
+    var services = parts.services
+    if try configuration(CommonSettings.followParent) { services.append(ParentWatch(logger: logger)) }
+    var group = ServiceGroupConfiguration(
+      services: services.map { .init(service: $0, failureTerminationBehavior: .gracefullyShutdownGroup) },
+      gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+    group.maximumGracefulShutdownDuration = Self.gracePeriod
+    let endpoints = parts.endpoints.map { " \($0.name)=\($0.endpoint)" }.joined()
+    try? FileHandle.standardOutput.write(contentsOf: Data("READY \(name)\(endpoints)\n".utf8))
+    logger.info("service started", metadata: ["process.id": "\(getpid())"])
+    try await ServiceGroup(configuration: group).run()
+    logger.info("service ended")
+  }
+}
+
+/// Ends the process when its parent is gone, so that a killed `fleet up` leaves nothing behind.
+struct ParentWatch: Service {
+  let logger: Logger
+
+  func run() async throws {
+    let parent = getppid()
+    try await cancelWhenGracefulShutdown {
+      while getppid() == parent { try await Task.sleep(for: .seconds(1)) }
+      self.logger.warning("parent process is gone; ending")
+      kill(getpid(), SIGTERM)
+    }
+  }
+}
