@@ -11,13 +11,15 @@ public struct ServiceConfiguration: Sendable {
   private let layers: [Layer]
 
   /// - Parameters:
+  ///   - service: name of the service that asks; the first word of its own keys.
   ///   - commandLine: `key=value` texts, as from `--set`.
   ///   - environment: only names that begin with `FLEETLOOP_` are looked at.
   ///   - file: a JSON object of objects, `{"ingest": {"rpc": "…"}}`; nil for none.
-  ///   - known: every setting that may occur. Keys of other services (another first word) are let pass in file and environment,
-  ///     so that one file can serve a whole fleet.
+  ///   - known: every setting that may occur. The file may hold keys of other services, so that one file can serve a whole
+  ///     fleet; unknown keys of this one are refused.
   /// - Throws: ``ServiceError`` `.invalidConfiguration` for an unknown key, `.fileSystem` for a file that cannot be read.
   public init(
+    service: String,
     commandLine: [String] = [],
     environment: [String: String] = ProcessInfo.processInfo.environment,
     file: String? = nil,
@@ -42,8 +44,7 @@ public struct ServiceConfiguration: Sendable {
       Layer(source: "the environment", values: keys.compactMapValues { environment[$0] }))
     if let file {
       let values = try Self.read(file)
-      let services = Set(keys.keys.map(Self.service))
-      for key in values.keys where services.contains(Self.service(key)) && keys[key] == nil {
+      for key in values.keys.sorted() where Self.service(key) == service && keys[key] == nil {
         throw ServiceError(.invalidConfiguration, Self.unknown(key, on: file, known: keys.keys))
       }
       layers.append(Layer(source: file, values: values))

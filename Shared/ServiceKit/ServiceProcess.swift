@@ -49,7 +49,7 @@ public enum ServiceProcess {
     // A peer that goes away must end a write with an error, not the process.
     signal(SIGPIPE, SIG_IGN)
     let configuration = try ServiceConfiguration(
-      commandLine: options.settings, file: options.config, known: known)
+      service: name, commandLine: options.settings, file: options.config, known: known)
     let level = Logger.Level(rawValue: try configuration(CommonSettings.logLevel)) ?? .info
     LoggingSystem.bootstrap { LineLogHandler(label: $0, level: level) }
     let logger = Logger(label: name)

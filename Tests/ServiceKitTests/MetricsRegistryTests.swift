@@ -32,7 +32,9 @@ struct MetricsRegistryTests {
 
   @Test func `label sets are bounded`() {
     let metrics = MetricsRegistry()
-    for index in 0..<(MetricsRegistry.maximumSeries + 50) { metrics.increment("x", labels: ["id": "\(index)"]) }
+    for index in 0..<(MetricsRegistry.maximumSeries + 50) {
+      metrics.increment("x", labels: ["id": "\(index)"])
+    }
     #expect(metrics.renderPrometheus().contains(#"x{overflow="true"} 50.0"#))
   }
 

@@ -7,26 +7,31 @@ import Testing
 struct ServiceConfigurationTests {
   static let rpc = Setting("ingest.rpc", default: "tcp://127.0.0.1:7401", help: "Where calls come in.")
   static let limit = Setting(
-    "ingest.limit", default: 10, help: "How many.", allowed: "between 1 and 100", where: { (1...100).contains($0) })
+    "ingest.limit", default: 10, help: "How many.", allowed: "between 1 and 100",
+    where: { (1...100).contains($0) })
   static let fast = Setting("ingest.fast-path", default: false, help: "Whether.")
   static let known: [any AnySetting] = [rpc, limit, fast]
 
   private func file(_ text: String) throws -> String {
-    let path = FileManager.default.temporaryDirectory.appending(path: "settings-\(UUID().uuidString).json").path
+    let path = FileManager.default.temporaryDirectory.appending(path: "settings-\(UUID().uuidString).json")
+      .path
     try Data(text.utf8).write(to: URL(filePath: path))
     return path
   }
 
   @Test func `command line beats environment beats file beats default`() throws {
-    let path = try self.file(#"{"ingest": {"rpc": "file", "limit": 3, "fast-path": true}, "robot": {"other": 1}}"#)
+    let path = try self.file(
+      #"{"ingest": {"rpc": "file", "limit": 3, "fast-path": true}, "robot": {"other": 1}}"#)
     defer { try? FileManager.default.removeItem(atPath: path) }
     let environment = ["FLEETLOOP_INGEST_LIMIT": "4", "FLEETLOOP_INGEST_RPC": "environment"]
     let all = try ServiceConfiguration(
-      commandLine: ["ingest.rpc=line"], environment: environment, file: path, known: Self.known)
+      service: "ingest", commandLine: ["ingest.rpc=line"], environment: environment, file: path,
+      known: Self.known)
     #expect(try all(Self.rpc) == "line")
     #expect(try all(Self.limit) == 4)
     #expect(try all(Self.fast))
-    let none = try ServiceConfiguration(environment: [:], known: Self.known)
+    let none = try ServiceConfiguration(
+      service: "ingest", environment: [:], known: Self.known)
     #expect(try none(Self.rpc) == "tcp://127.0.0.1:7401")
     #expect(try !none(Self.fast))
   }
@@ -36,7 +41,8 @@ struct ServiceConfigurationTests {
   ])
   func `bad words on the command line are refused by name`(words: [String], expected: String) {
     #expect {
-      try ServiceConfiguration(commandLine: words, environment: [:], known: Self.known)
+      try ServiceConfiguration(
+        service: "ingest", commandLine: words, environment: [:], known: Self.known)
     } throws: {
       "\($0)".contains(expected)
     }
@@ -45,7 +51,7 @@ struct ServiceConfigurationTests {
   @Test(arguments: ["abc", "0", "101", "1.5", ""])
   func `values out of range name the setting and its source`(text: String) throws {
     let configuration = try ServiceConfiguration(
-      environment: ["FLEETLOOP_INGEST_LIMIT": text], known: Self.known)
+      service: "ingest", environment: ["FLEETLOOP_INGEST_LIMIT": text], known: Self.known)
     #expect {
       try configuration(Self.limit)
     } throws: {
@@ -60,7 +66,8 @@ struct ServiceConfigurationTests {
     let path = try self.file(text)
     defer { try? FileManager.default.removeItem(atPath: path) }
     #expect {
-      try ServiceConfiguration(environment: [:], file: path, known: Self.known)
+      try ServiceConfiguration(
+        service: "ingest", environment: [:], file: path, known: Self.known)
     } throws: {
       $0 is ServiceError && "\($0)".contains(path)
     }
@@ -68,7 +75,8 @@ struct ServiceConfigurationTests {
 
   @Test func `a missing file is named`() {
     #expect {
-      try ServiceConfiguration(environment: [:], file: "/nowhere/at.json", known: Self.known)
+      try ServiceConfiguration(
+        service: "ingest", environment: [:], file: "/nowhere/at.json", known: Self.known)
     } throws: {
       "\($0)".contains("/nowhere/at.json")
     }
