@@ -1,1 +1,0 @@
-@main struct Generator { static func main() {} }
