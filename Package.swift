@@ -125,7 +125,11 @@ let suites: [Target] = [
   tests("Inference", ["InferenceCore", "Policy", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc]),
   tests("Monitor", ["MonitorCore", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
   tests("Rollout", ["RolloutCore", "Artifacts", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
-  tests("Robot", ["RobotCore", "Policy", "Trials", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests(
+    "Robot",
+    [
+      "RobotCore", "Policy", "Trials", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, grpcInProcess, logging,
+    ]),
   tests("Fleet", ["FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
 ].flatMap { $0 }
 

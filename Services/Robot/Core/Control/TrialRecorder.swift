@@ -1,0 +1,120 @@
+package import Schemas
+import Trials
+
+/// Compresses the images of one run of steps.
+package protocol ImageCompressor {
+  /// - Parameter image: raw RGB, height x width x 3 bytes.
+  mutating func add(_ image: [UInt8]) throws
+  /// All images added, which decode on their own.
+  /// - Parameter firstStep: step of the first one.
+  mutating func finish(firstStep: UInt32) throws -> TrialVideo
+}
+
+/// H.264, about 1 KB an image.
+package struct H264Images: ImageCompressor {
+  private let encoder: VideoEncoder
+
+  package init(width: Int, height: Int) throws {
+    self.encoder = try VideoEncoder(width: width, height: height)
+  }
+
+  package mutating func add(_ image: [UInt8]) throws { try self.encoder.append(image) }
+  package mutating func finish(firstStep: UInt32) throws -> TrialVideo {
+    try self.encoder.finish(firstStep: firstStep)
+  }
+}
+
+/// Writes one trial to the spool while it happens. It has a thread of its own: compressing images and syncing disks take
+/// milliseconds in which the robot must go on.
+package actor TrialRecorder {
+  /// Steps an event holds, and images a video: a long trial must not be one huge message, nor stay in memory.
+  static let stepsPerEvent = 64
+  static let imagesPerVideo = 512
+
+  private let executor: QueueExecutor
+  package nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
+
+  private let header: TrialHeader
+  private let limitBytes: UInt64
+  private let makeCompressor: @Sendable (_ width: Int, _ height: Int) throws -> any ImageCompressor
+  private var file: SpoolFile
+  private var compressor: (any ImageCompressor)?
+  private var imagesInVideo: UInt32 = 0
+  private var steps: [TrialStep] = []
+  private var recorded: UInt32 = 0
+  private var nextNumber: UInt32 = 0
+
+  /// Creates the trial's file at `path` and writes its header.
+  /// - Parameters:
+  ///   - executor: the thread that records; shared by all trials of a robot, because they do not overlap.
+  ///   - limitBytes: bytes that one trial may take on disk.
+  /// - Throws: ``RobotError`` `.diskFailed`.
+  package init(
+    header: TrialHeader, path: String, executor: QueueExecutor, limitBytes: UInt64,
+    makeCompressor: @escaping @Sendable (_ width: Int, _ height: Int) throws -> any ImageCompressor
+  ) throws {
+    self.header = header
+    self.executor = executor
+    self.limitBytes = limitBytes
+    self.makeCompressor = makeCompressor
+    self.file = try SpoolFile(creating: path)
+    try self.file.append(
+      TrialEvent(robot: header.robot, trialID: header.trialID, number: 0, event: .header(header)))
+    self.nextNumber = 1
+  }
+
+  /// Adds a step and its image.
+  /// - Throws: ``RobotError`` `.diskFailed`, `.spoolFull` where the trial outgrows its bound; an encoder's error.
+  package func append(_ step: TrialStep, image: [UInt8]) throws {
+    if self.compressor == nil {
+      self.compressor = try self.makeCompressor(Int(self.header.imageWidth), Int(self.header.imageHeight))
+    }
+    try self.compressor?.add(image)
+    self.imagesInVideo += 1
+    self.steps.append(step)
+    self.recorded += 1
+    if self.steps.count == Self.stepsPerEvent { try self.writeSteps() }
+    if self.imagesInVideo == Self.imagesPerVideo { try self.writeVideo() }
+    guard self.file.bytes <= self.limitBytes else {
+      throw RobotError(
+        .spoolFull,
+        "Trial \(self.header.trialID) takes more than \(self.limitBytes) bytes. End trials sooner.")
+    }
+  }
+
+  /// Writes what is left and syncs it.
+  /// - Returns: bytes on disk.
+  package func finish(
+    outcome: Outcome, failureCode: String, operatorIntervention: Bool, endedUnixNanos: Int64
+  ) throws -> UInt64 {
+    try self.writeSteps()
+    try self.writeVideo()
+    try self.write(
+      .end(
+        TrialEnd(
+          outcome: outcome, failureCode: failureCode, operatorIntervention: operatorIntervention,
+          steps: self.recorded, endedUnixNanos: endedUnixNanos)))
+    try self.file.synchronize()
+    return self.file.bytes
+  }
+
+  private func writeSteps() throws {
+    guard !self.steps.isEmpty else { return }
+    try self.write(.steps(TrialSteps(steps: self.steps)))
+    self.steps.removeAll(keepingCapacity: true)
+  }
+
+  private func writeVideo() throws {
+    guard var compressor = self.compressor else { return }
+    try self.write(.video(try compressor.finish(firstStep: self.recorded - self.imagesInVideo)))
+    self.compressor = nil
+    self.imagesInVideo = 0
+  }
+
+  private func write(_ event: TrialEvent.Event) throws {
+    try self.file.append(
+      TrialEvent(
+        robot: self.header.robot, trialID: self.header.trialID, number: self.nextNumber, event: event))
+    self.nextNumber += 1
+  }
+}

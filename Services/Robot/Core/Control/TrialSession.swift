@@ -1,0 +1,180 @@
+import Foundation
+import Logging
+import Schemas
+
+/// One trial as the robot sees it: checks what the control program says, chooses and limits actions, records.
+///
+/// Belongs to the task that handles the program's stream.
+struct TrialSession {
+  private let robot: Robot
+  private let header: TrialHeader
+  private let recorder: TrialRecorder
+  private let began = ContinuousClock.now
+  private var source: ActionSource
+  private var previous: [Float] = [0, 0, 0, 0]
+  private var nextStep: UInt32 = 0
+  private var stopped = false
+  private var reported: Set<String> = []
+  /// The step that the recorder works on while the robot moves; one, so that a slow disk slows the robot instead of filling memory.
+  private var recording: Task<Void, any Error>?
+
+  var trialID: String { self.header.trialID }
+  var started: TrialStarted {
+    TrialStarted(trialID: self.header.trialID, modelVersion: self.header.modelVersion)
+  }
+
+  /// Begins a trial.
+  /// - Throws: ``RobotError``: `.notReady`, `.spoolFull`, `.diskFailed`, `.invalidRequest`.
+  init(
+    _ start: StartTrial, robot: Robot,
+    makeCompressor: @escaping @Sendable (Int, Int) throws -> any ImageCompressor
+  ) async throws {
+    try RequestChecks.check(start)
+    if let obstacle = robot.condition.obstacle { throw RobotError(.notReady, obstacle) }
+    let model = start.mode == .demonstration ? nil : robot.model.current
+    let trialID = Self.newTrialID()
+    let identity = robot.configuration.identity
+    self.header = TrialHeader(
+      trialID: trialID, robot: identity.name, facility: identity.facility, task: start.task, mode: start.mode,
+      modelVersion: model?.version ?? "", startedUnixNanos: Robot.unixNanos(),
+      hardwareCohort: identity.cohort, seed: start.seed, imageHeight: start.imageHeight,
+      imageWidth: start.imageWidth, controlHertz: start.controlHertz,
+      releaseID: robot.model.desired.version == model?.version ? robot.model.desired.releaseID : "",
+      orderID: start.orderID, labels: start.labels)
+    self.robot = robot
+    let path = try await robot.spool.admit(trialID: trialID)
+    let version = start.mode == .demonstration ? nil : header.modelVersion
+    try robot.trials.take(.init(trialID: trialID, modelVersion: version))
+    do {
+      try await robot.queue.started(orderID: start.orderID, seed: start.seed)
+      self.recorder = try TrialRecorder(
+        header: self.header, path: path, executor: robot.recorderExecutor,
+        limitBytes: robot.configuration.trialBytes, makeCompressor: makeCompressor)
+    } catch {
+      robot.trials.release(trialID)
+      throw error
+    }
+    self.source = ActionSource(
+      remote: robot.remote, local: model, budget: robot.configuration.actionBudget,
+      executedOfChunk: robot.configuration.executedOfChunk)
+    robot.vitals.trialStarted()
+  }
+
+  /// What to do about one observation.
+  /// - Throws: ``RobotError`` `.invalidRequest`, `.diskFailed`, `.spoolFull`. The trial cannot go on then.
+  mutating func observe(_ observe: Observe) async throws -> Command {
+    let arrived = ContinuousClock.now
+    try self.check(observe)
+    if let violation = self.robot.configuration.limits.jointViolation(observe.jointAngles) {
+      self.robot.report(safety: "joint-limit", trialID: self.trialID, detail: violation)
+      // Stopped in memory at once, even where the disk cannot keep it.
+      try? self.robot.condition.stop(reason: violation)
+    }
+    if self.robot.condition.obstacle != nil { self.stopped = true }
+    guard !self.stopped else {
+      return Command(
+        step: observe.step, action: ActionLimits.hold(self.previous), modelVersion: self.header.modelVersion,
+        micros: UInt64((.now - arrived).micros), stop: true)
+    }
+    let choice = await self.choose(observe)
+    let verdict = self.robot.configuration.limits.limit(choice.action, previous: self.previous)
+    if let event = verdict.event, self.reported.insert(event).inserted {
+      // One of a kind a trial: a policy that saturates would else flood the monitor.
+      self.robot.report(
+        safety: event, trialID: self.trialID, detail: "step \(observe.step), asked for \(choice.action)")
+    }
+    self.previous = verdict.action
+    self.nextStep += 1
+    let took = ContinuousClock.now - arrived
+    self.robot.vitals.step(fallback: choice.fallback, took: took)
+    try await self.record(observe, verdict.action, choice)
+    return Command(
+      step: observe.step, action: verdict.action, modelVersion: choice.modelVersion,
+      fallback: choice.fallback, limited: verdict.limited, micros: UInt64(took.micros))
+  }
+
+  /// Files the trial; it is durable when this returns.
+  /// - Throws: ``RobotError`` `.diskFailed`, `.invalidRequest`.
+  mutating func finish(_ finish: FinishTrial) async throws -> TrialFiled {
+    var finish = finish
+    guard [.success, .failure, .aborted].contains(finish.outcome) else {
+      throw RobotError(.invalidRequest, "A trial ends with success, failure or aborted.")
+    }
+    if self.stopped {
+      finish.outcome = .aborted
+      if finish.failureCode.isEmpty { finish.failureCode = "stopped" }
+    }
+    let filed = try await self.file(finish)
+    try await self.robot.queue.finished(orderID: self.header.orderID, seed: self.header.seed)
+    self.robot.vitals.trialEnded(finish.outcome, mode: self.header.mode)
+    self.robot.telemetry.send(
+      .trial(
+        TrialFinished(
+          robot: self.robot.name, trialID: self.trialID, task: self.header.task, mode: self.header.mode,
+          modelVersion: self.header.modelVersion, outcome: finish.outcome, failureCode: finish.failureCode)))
+    self.robot.trials.release(self.trialID)
+    return filed
+  }
+
+  /// Ends a trial that its control program cannot end. Files what there is, or drops it where the disk refuses.
+  mutating func abort(code: String) async {
+    self.recording?.cancel()
+    do {
+      _ = try await self.finish(FinishTrial(outcome: .aborted, failureCode: code))
+    } catch {
+      self.robot.logger.error(
+        "trial dropped", metadata: ["trial.id": "\(self.trialID)", "error": "\(error)"])
+      await self.robot.spool.discard(trialID: self.trialID)
+      self.robot.trials.release(self.trialID)
+    }
+  }
+
+  private mutating func file(_ finish: FinishTrial) async throws -> TrialFiled {
+    try await self.recording?.value
+    guard self.nextStep > 0 else {
+      // Nothing was seen and nothing done: there is nothing to learn from it, and nothing to keep.
+      await self.robot.spool.discard(trialID: self.trialID)
+      return TrialFiled(trialID: self.trialID)
+    }
+    let bytes = try await self.recorder.finish(
+      outcome: finish.outcome, failureCode: finish.failureCode,
+      operatorIntervention: finish.operatorIntervention, endedUnixNanos: Robot.unixNanos())
+    let entry = try await self.robot.spool.file(trialID: self.trialID, bytes: bytes)
+    return TrialFiled(trialID: self.trialID, durable: true, bytes: entry.bytes)
+  }
+
+  private mutating func choose(_ observe: Observe) async -> ActionSource.Choice {
+    if self.header.mode == .demonstration {
+      let action = observe.proposedAction.isEmpty ? observe.expertAction : observe.proposedAction
+      return ActionSource.Choice(action: action, modelVersion: "", fallback: false)
+    }
+    let observation = Observation(
+      robot: self.header.robot, trialID: self.trialID, step: observe.step, task: self.header.task,
+      image: observe.image, imageHeight: self.header.imageHeight, imageWidth: self.header.imageWidth,
+      jointAngles: observe.jointAngles)
+    return await self.source.choose(for: observation, previous: self.previous)
+  }
+
+  private mutating func record(_ observe: Observe, _ action: [Float], _ choice: ActionSource.Choice)
+    async throws
+  {
+    try await self.recording?.value
+    let step = TrialStep(
+      index: observe.step, elapsedNanos: Int64((ContinuousClock.now - self.began).micros) * 1_000,
+      jointAngles: observe.jointAngles, action: action, gripper: observe.gripper,
+      expertAction: observe.expertAction.map { min(max($0, -1), 1) }, modelVersion: choice.modelVersion,
+      fallback: choice.fallback)
+    self.recording = Task { [recorder] in try await recorder.append(step, image: observe.image) }
+  }
+
+  private func check(_ observe: Observe) throws(RobotError) {
+    try RequestChecks.check(observe, step: self.nextStep, header: self.header)
+  }
+
+  /// Sorts by time; the random part keeps a robot whose clock was set back from using an id again.
+  private static func newTrialID() -> String {
+    let millis = String(Robot.unixNanos() / 1_000_000, radix: 16)
+    let random = String(UInt64.random(in: 0...UInt64.max), radix: 16)
+    return "t\(millis)-\(random)"
+  }
+}
