@@ -128,7 +128,8 @@ let suites: [Target] = [
   tests(
     "Robot",
     [
-      "RobotCore", "Policy", "Trials", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, grpcInProcess, logging,
+      "RobotCore", "Policy", "Trials", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, grpcInProcess,
+      logging,
     ]),
   tests("Fleet", ["FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
 ].flatMap { $0 }
