@@ -13,7 +13,8 @@ let strict: [SwiftSetting] = [
 /// LibTorch, unpacked from its PyPI wheel by `deploy/setup`.
 let libtorch = Context.environment["LIBTORCH_DIR"] ?? Context.packageDirectory + "/.libtorch"
 
-/// `FLEETLOOP_TESTS=Bus,Trials` leaves out the other test targets: a small machine need not compile them all.
+/// `FLEETLOOP_TESTS=Bus,Trials` leaves out every other test target and what only those need: a small machine need not
+/// compile it all.
 let chosenTests = Set(
   (Context.environment["FLEETLOOP_TESTS"] ?? "").split(separator: ",").map { "\($0)Tests" })
 
@@ -91,7 +92,7 @@ let modules: [Target] = [
   shared("Bus", ["CZeroMQ", "Schemas", grpc, logging, collections]),
   shared("Policy", ["CTorch", "Schemas", "Artifacts"]),
   shared("Artifacts", ["Schemas", crypto]),
-  shared("Trials", ["CVideo", "Schemas", "Statistics", grdb]),
+  shared("Trials", ["CVideo", "Schemas", crypto, grdb]),
   shared("Statistics", [numerics]),
   shared("ServiceKit", ["Bus", "Schemas", grpc, logging, lifecycle, unixSignals, argumentParser]),
 ]
@@ -117,7 +118,7 @@ let suites: [Target] = [
   tests("Bus", ["Bus", "Schemas", grpc, grpcInProcess, logging]),
   tests("Policy", ["Policy", "Artifacts", "Schemas"]),
   tests("Artifacts", ["Artifacts", "Schemas", crypto]),
-  tests("Trials", ["Trials", "Schemas", grdb]),
+  tests("Trials", ["Trials", "Schemas"]),
   tests("Statistics", ["Statistics"]),
   tests("ServiceKit", ["ServiceKit", "Bus", "Schemas", grpc, logging]),
   tests("Ingest", ["IngestCore", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
@@ -134,6 +135,22 @@ let suites: [Target] = [
   tests("Fleet", ["FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
 ].flatMap { $0 }
 
+/// The targets that the chosen tests need, executables of their services included; everything where none was chosen.
+func chosen(_ all: [Target]) -> [Target] {
+  guard !chosenTests.isEmpty else { return all }
+  let names = Dictionary(uniqueKeysWithValues: all.map { ($0.name, $0) })
+  var needed: Set<String> = []
+  func need(_ name: String) {
+    guard let target = names[name], needed.insert(name).inserted else { return }
+    for case .byNameItem(let dependency, _) in target.dependencies { need(dependency) }
+  }
+  for test in chosenTests {
+    need(test)
+    need(String(test.dropLast("Tests".count)).lowercased())
+  }
+  return all.filter { needed.contains($0.name) }
+}
+
 let package = Package(
   name: "FleetLoop",
   dependencies: [
@@ -147,7 +164,7 @@ let package = Package(
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
   ],
-  targets: cLibraries + modules + services + generator + suites,
+  targets: chosen(cLibraries + modules + services + generator + suites),
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11,
   cxxLanguageStandard: .cxx20

@@ -1,0 +1,108 @@
+import Foundation
+import GRDB
+import Schemas
+
+/// One trial in the catalog.
+struct TrialRow: Codable, FetchableRecord, PersistableRecord, Sendable {
+  static let databaseTableName = "trial"
+
+  var robot: String
+  var trialID: String
+  var facility: String
+  var task: String
+  var mode: Int32
+  var modelVersion: String
+  var releaseID: String
+  var orderID: String
+  var outcome: Int32
+  var storedUnixNanos: Int64
+  var steps: Int
+  var labelledSteps: Int
+  var fallbackSteps: Int
+  var bytes: Int
+  var quarantined: Bool
+  /// Words with commas between.
+  var reasons: String
+  var file: String
+  var offset: Int
+  var length: Int
+  /// Serialized header and end, from which summaries are made.
+  var header: Data
+  var end: Data
+
+  init(_ trial: TrialRecord, position: LogPosition, reasons: [QualityReason], storedUnixNanos: Int64) {
+    let header = trial.header ?? TrialHeader()
+    let end = trial.end ?? TrialEnd()
+    let steps = trial.steps
+    self.robot = trial.robot
+    self.trialID = trial.trialID
+    self.facility = header.facility
+    self.task = header.task
+    self.mode = header.mode.rawValue
+    self.modelVersion = header.modelVersion
+    self.releaseID = header.releaseID
+    self.orderID = header.orderID
+    self.outcome = end.outcome.rawValue
+    self.storedUnixNanos = storedUnixNanos
+    self.steps = steps.count
+    self.labelledSteps = steps.count { !$0.expertAction.isEmpty }
+    self.fallbackSteps = steps.count(where: \.fallback)
+    self.bytes = position.length
+    self.quarantined = !reasons.isEmpty
+    self.reasons = reasons.map(\.rawValue).joined(separator: ",")
+    self.file = position.file
+    self.offset = position.offset
+    self.length = position.length
+    self.header = Data(header.serializedBytes())
+    self.end = Data(end.serializedBytes())
+  }
+
+  var position: LogPosition { LogPosition(file: self.file, offset: self.offset, length: self.length) }
+
+  func summary() throws -> TrialSummary {
+    TrialSummary(
+      header: try TrialHeader(serializedBytes: [UInt8](self.header)),
+      end: try TrialEnd(serializedBytes: [UInt8](self.end)), bytes: UInt64(self.bytes),
+      storedUnixNanos: self.storedUnixNanos, quarantined: self.quarantined,
+      reasons: self.reasons.isEmpty ? [] : self.reasons.split(separator: ",").map(String.init),
+      labelledSteps: UInt32(self.labelledSteps), fallbackSteps: UInt32(self.fallbackSteps))
+  }
+}
+
+extension TrialQuery {
+  /// The query as an SQL condition over table `trial`.
+  var condition: (sql: String, arguments: StatementArguments) {
+    var parts: [String] = []
+    var arguments: [any DatabaseValueConvertible] = []
+    func among(_ column: String, _ values: [any DatabaseValueConvertible]) {
+      guard !values.isEmpty else { return }
+      parts.append("\(column) IN (\(Array(repeating: "?", count: values.count).joined(separator: ",")))")
+      arguments += values
+    }
+    among("robot", self.robots)
+    among("task", self.tasks)
+    among("modelVersion", self.modelVersions)
+    among("releaseID", self.releaseIDs)
+    among("orderID", self.orderIDs)
+    among("mode", self.modes.map(\.rawValue))
+    among("outcome", self.outcomes.map(\.rawValue))
+    if self.storedFromUnixNanos > 0 {
+      parts.append("storedUnixNanos >= ?")
+      arguments.append(self.storedFromUnixNanos)
+    }
+    if self.storedUntilUnixNanos > 0 {
+      parts.append("storedUnixNanos < ?")
+      arguments.append(self.storedUntilUnixNanos)
+    }
+    if self.trainableOnly {
+      // Successful demonstrations, and whatever an expert labelled.
+      parts.append("((mode = ? AND outcome = ?) OR (mode = ? AND labelledSteps > 0))")
+      arguments += [
+        ControlMode.demonstration.rawValue, Outcome.success.rawValue, ControlMode.labelledPolicy.rawValue,
+      ]
+    }
+    // A quarantined trial never trains, whatever else is asked for.
+    if !self.includeQuarantined || self.trainableOnly { parts.append("NOT quarantined") }
+    return (parts.isEmpty ? "1" : parts.joined(separator: " AND "), StatementArguments(arguments))
+  }
+}

@@ -1,0 +1,59 @@
+import Schemas
+import Testing
+
+@testable import Trials
+
+@Suite("QualityCheck")
+struct QualityCheckTests {
+  @Test func `a good trial has no reasons`() throws {
+    #expect(QualityCheck.reasons(for: try SampleTrial.make(steps: 20)) == [])
+  }
+
+  @Test func `numbers that cannot be are found`() throws {
+    let cases: [(QualityReason, (inout TrialStep) -> Void)] = [
+      (.notFinite, { if $0.index == 3 { $0.jointAngles[2] = .nan } }),
+      (.notFinite, { if $0.index == 3 { $0.action[0] = .infinity } }),
+      (.jointLimit, { if $0.index == 3 { $0.jointAngles[0] = 9 } }),
+      (.actionLimit, { if $0.index == 3 { $0.action[1] = 1.5 } }),
+      (.actionLimit, { if $0.index == 3 { $0.expertAction = [0, 0, -25, 0] } }),
+      (.schema, { if $0.index == 3 { $0.action = [0] } }),
+      (.stepGap, { if $0.index == 3 { $0.index = 9 } }),
+      (.stepGap, { if $0.index == 3 { $0.elapsedNanos = 0 } }),
+    ]
+    for (reason, change) in cases {
+      #expect(QualityCheck.reasons(for: try SampleTrial.make(change: change)) == [reason])
+    }
+  }
+
+  @Test func `cameras that see nothing or nothing new are found`() throws {
+    let black = try SampleTrial.make(steps: 20, images: { _ in [UInt8](repeating: 1, count: 64 * 64 * 3) })
+    #expect(QualityCheck.reasons(for: black) == [.frozenCamera, .blackCamera])
+    let still = SampleTrial.image(0)
+    let digests = (0..<20).map { _ in still.withUnsafeBufferPointer { PictureDigest($0) } }
+    let moving = try SampleTrial.make(steps: 20).steps
+    #expect(QualityCheck.cameraReasons(digests, steps: moving, limits: .init()) == [.frozenCamera])
+    let resting = try SampleTrial.make(
+      steps: 20, change: { $0.jointAngles = Array(repeating: 0.1, count: 7) }
+    ).steps
+    #expect(QualityCheck.cameraReasons(digests, steps: resting, limits: .init()) == [])
+  }
+
+  @Test func `events that contradict each other are found`() throws {
+    var trial = try SampleTrial.make()
+    trial.events.remove(at: 1)
+    #expect(QualityCheck.reasons(for: trial) == [.schema])
+    trial = try SampleTrial.make()
+    if case .video(var video) = trial.events[2].event {
+      video.frames = 7
+      trial.events[2].event = .video(video)
+    }
+    #expect(QualityCheck.reasons(for: trial) == [.video])
+    trial = try SampleTrial.make()
+    if case .header(var header) = trial.events[0].event {
+      header.imageWidth = 99
+      trial.events[0].event = .header(header)
+    }
+    #expect(QualityCheck.reasons(for: trial) == [.imageSize])
+    #expect(QualityCheck.reasons(for: TrialRecord(events: [])) == [.schema])
+  }
+}
