@@ -30,7 +30,6 @@ let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let flyingFox = Target.Dependency.product(name: "FlyingFox", package: "FlyingFox")
-let numerics = Target.Dependency.product(name: "RealModule", package: "swift-numerics")
 let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 
 // MARK: Target builders
@@ -93,7 +92,7 @@ let modules: [Target] = [
   shared("Policy", ["CTorch", "Schemas", "Artifacts"]),
   shared("Artifacts", ["Schemas", crypto]),
   shared("Trials", ["CVideo", "Schemas", crypto, grdb]),
-  shared("Statistics", [numerics]),
+  shared("Statistics", []),
   shared("ServiceKit", ["Bus", "Schemas", grpc, logging, lifecycle, unixSignals, argumentParser]),
 ]
 
@@ -159,7 +158,6 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
-    .package(url: "https://github.com/apple/swift-numerics", from: "1.1.1"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
