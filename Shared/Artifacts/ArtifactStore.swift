@@ -1,0 +1,119 @@
+internal import Foundation
+public import Schemas
+
+/// Models in a folder: `objects/<sha256>` holds each file once, whichever versions use it, and `manifests/<version>` what
+/// a version is made of. Two versions that differ in one head share everything else.
+///
+/// Every write is whole or not at all, so any number of tasks, and a restart after `kill -9`, see only whole files.
+public struct ArtifactStore: Sendable {
+  public let folder: String
+
+  /// Makes the folders where they are missing.
+  /// - Throws: ``ArtifactError`` `.fileSystem`.
+  public init(folder: String) throws(ArtifactError) {
+    self.folder = folder
+    try DurableFile.makeFolder("\(folder)/objects")
+    try DurableFile.makeFolder("\(folder)/manifests")
+  }
+
+  // MARK: Files
+
+  /// Stores one file. Storing it again does nothing.
+  /// - Returns: its line for a manifest.
+  public func store(_ bytes: [UInt8], name: String) throws(ArtifactError) -> ModelFile {
+    let digest = Digest.sha256(bytes)
+    let path = self.path(of: digest)
+    if !FileManager.default.fileExists(atPath: path) { try DurableFile.write(bytes, to: path) }
+    return ModelFile(name: name, bytes: UInt64(bytes.count), sha256: digest)
+  }
+
+  public func contains(_ sha256: [UInt8]) -> Bool {
+    FileManager.default.fileExists(atPath: self.path(of: sha256))
+  }
+
+  /// Reads a file and checks its hash.
+  /// - Throws: ``ArtifactError`` `.notFound`, `.corrupt`.
+  public func load(_ file: ModelFile) throws(ArtifactError) -> [UInt8] {
+    let path = self.path(of: file.sha256)
+    let bytes = try DurableFile.read(path, limit: Int(clamping: ManifestRules.maximumModelBytes))
+    guard UInt64(bytes.count) == file.bytes, Digest.sha256(bytes) == file.sha256 else {
+      throw ArtifactError(
+        .corrupt,
+        "\(path) is not the file '\(file.name)' that the manifest names: its content has changed. "
+          + "Delete it and fetch the model again.")
+    }
+    return bytes
+  }
+
+  /// Where a file of this hash is or would be.
+  public func path(of sha256: [UInt8]) -> String { "\(self.folder)/objects/\(Digest.hex(sha256))" }
+
+  // MARK: Versions
+
+  /// Keeps a manifest whose files are all here.
+  /// - Throws: ``ArtifactError`` `.incomplete` where a file is missing.
+  public func save(_ signed: SignedManifest) throws(ArtifactError) {
+    let manifest = try ManifestRules.decode(signed)
+    for file in manifest.files where !self.contains(file.sha256) {
+      throw ArtifactError(
+        .incomplete, "File '\(file.name)' of model \(manifest.version) is not in \(self.folder).")
+    }
+    try DurableFile.write(signed.serializedBytes(), to: "\(self.folder)/manifests/\(manifest.version)")
+  }
+
+  /// - Throws: ``ArtifactError`` `.notFound`, `.invalidManifest`.
+  public func manifest(of version: String) throws(ArtifactError) -> SignedManifest {
+    guard ManifestRules.isName(version) else {
+      throw ArtifactError(.notFound, "'\(version.prefix(64))' is no version of a model.")
+    }
+    let bytes: [UInt8]
+    do {
+      bytes = try DurableFile.read(
+        "\(self.folder)/manifests/\(version)", limit: ManifestRules.maximumManifestBytes + 1024)
+    } catch  where error.code == .notFound {
+      throw ArtifactError(.notFound, "Model \(version) is not in \(self.folder).")
+    }
+    do {
+      return try SignedManifest(serializedBytes: bytes)
+    } catch {
+      throw ArtifactError(
+        .invalidManifest, "The manifest of model \(version) in \(self.folder) is damaged.", cause: error)
+    }
+  }
+
+  /// Versions in alphabetical order.
+  public func versions() -> [String] {
+    ((try? FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/manifests")) ?? [])
+      .filter { ManifestRules.isName($0) && !$0.hasSuffix(".partial") }.sorted()
+  }
+
+  /// A version's manifest and files, all verified.
+  /// - Returns: the manifest, and the files' bytes by name.
+  public func open(
+    _ version: String, trust: ModelTrust
+  ) throws(ArtifactError) -> (manifest: ModelManifest, files: [String: [UInt8]]) {
+    let manifest = try trust.verify(try self.manifest(of: version))
+    guard manifest.version == version else {
+      throw ArtifactError(
+        .corrupt, "The manifest kept as \(version) is that of \(manifest.version). Fetch the model again.")
+    }
+    var files: [String: [UInt8]] = [:]
+    for file in manifest.files { files[file.name] = try self.load(file) }
+    return (manifest, files)
+  }
+
+  /// Forgets a version, then deletes the files that no other version uses.
+  public func remove(_ version: String) throws(ArtifactError) {
+    guard ManifestRules.isName(version) else { return }
+    unlink("\(self.folder)/manifests/\(version)")
+    var used: Set<String> = []
+    for other in self.versions() {
+      let manifest = try ManifestRules.decode(try self.manifest(of: other))
+      used.formUnion(manifest.files.map { Digest.hex($0.sha256) })
+    }
+    let objects = (try? FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/objects")) ?? []
+    for name in objects where name.count == 2 * Digest.size && !used.contains(name) {
+      unlink("\(self.folder)/objects/\(name)")
+    }
+  }
+}
