@@ -96,7 +96,24 @@ import Trials
       #expect(error?.message.isEmpty == false)
       try await eventually("the robot is free again") { robot.trials.current == nil }
     }
-    #expect(await robot.spool.usage.trials == 0)
+    for entry in await robot.spool.pending {
+      let events = try #require(try await robot.spool.events(of: entry.trialID))
+      #expect(events.end?.outcome == .aborted && events.steps.isEmpty)
+    }
+  }
+
+  @Test func filesATrialThatNeverSawAnything() async throws {
+    let robot = try makeRobot(self.folder)
+    try await withService(robot) { client in
+      _ = try await client.enqueue(Messages.order("o1", seeds: [7]))
+      _ = try await client.nextWork(NextWorkRequest(waitMillis: 1_000))
+      let answers = try await control(
+        client, [Messages.start(order: "o1"), Messages.finish(.aborted, "unknown-task")])
+      #expect(answers.last?.filed?.durable == true)
+      #expect(try await client.getStatus(GetRobotStatusRequest()).running == 0)
+    }
+    let events = try await self.onlyTrial(robot)
+    #expect(events.end?.failureCode == "unknown-task" && events.end?.steps == 0)
   }
 
   @Test func filesATrialWhoseProgramSaysNonsenseAsAborted() async throws {

@@ -131,11 +131,6 @@ struct TrialSession {
 
   private mutating func file(_ finish: FinishTrial) async throws -> TrialFiled {
     try await self.recording?.value
-    guard self.nextStep > 0 else {
-      // Nothing was seen and nothing done: there is nothing to learn from it, and nothing to keep.
-      await self.robot.spool.discard(trialID: self.trialID)
-      return TrialFiled(trialID: self.trialID)
-    }
     let bytes = try await self.recorder.finish(
       outcome: finish.outcome, failureCode: finish.failureCode,
       operatorIntervention: finish.operatorIntervention, endedUnixNanos: Robot.unixNanos())
