@@ -104,6 +104,12 @@ package final class Robot: Sendable {
     self.trials.current?.modelVersion ?? self.model.current?.version ?? ""
   }
 
+  /// Hands out no more work and gives the running trial up: the process is about to end.
+  package func drain() {
+    self.queue.drain()
+    self.trials.evict()
+  }
+
   /// Tells the monitor that a safety limit was hit.
   package func report(safety kind: String, trialID: String, detail: String) {
     self.logger.warning(

@@ -1,5 +1,6 @@
 import Foundation
 package import Schemas
+import Synchronization
 
 /// The trials that this robot is to do, in the order in which they were asked for.
 ///
@@ -34,6 +35,7 @@ package actor WorkQueue {
   private var orders: [WorkOrder] = []
   private var handed: Handed?
   private nonisolated let changed = Wakeup()
+  private nonisolated let drained = Atomic(false)
 
   /// Opens the queue in a folder, with the orders that an earlier agent left.
   /// - Throws: ``RobotError`` `.diskFailed`.
@@ -76,7 +78,7 @@ package actor WorkQueue {
   /// The next trial, or nil where there is none within `timeout`. One that was handed out and not started is handed out again.
   package func next(within timeout: Duration, modelVersion: String) async -> WorkItem? {
     let deadline = ContinuousClock.now + timeout
-    while !Task.isCancelled {
+    while !Task.isCancelled, !self.drained.load(ordering: .relaxed) {
       let seen = self.changed.changes
       if let item = self.take(modelVersion: modelVersion) { return item }
       let left = deadline - .now
@@ -88,6 +90,12 @@ package actor WorkQueue {
 
   /// Lets those who wait look again, e.g. because the robot was resumed.
   package nonisolated func reconsider() { self.changed.notify() }
+
+  /// Hands out nothing from now on. What waits stays on the disk for the next start.
+  package nonisolated func drain() {
+    self.drained.store(true, ordering: .relaxed)
+    self.changed.notify()
+  }
 
   /// The program began the trial that it was handed.
   /// - Throws: ``RobotError`` `.invalidRequest` for a trial that was not handed out. An empty order id is let pass: nobody asked

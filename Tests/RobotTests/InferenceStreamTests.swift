@@ -1,0 +1,95 @@
+import GRPCCore
+import GRPCInProcessTransport
+import Schemas
+import Synchronization
+import Testing
+
+@testable import RobotCore
+
+/// Answers by the task's name: "slow" never, "refused" with an error, "other" as another version.
+private struct InferenceStub: InferenceService.SimpleServiceProtocol {
+  let budgets = Box<[UInt64]>([])
+
+  final class Box<Value: Sendable>: Sendable {
+    let value: Mutex<Value>
+    init(_ value: Value) { self.value = Mutex(value) }
+  }
+
+  func act(
+    request: RPCAsyncSequence<ActRequest, any Error>, response: RPCWriter<ActResponse>, context: ServerContext
+  ) async throws {
+    for try await request in request {
+      self.budgets.value.withLock { $0.append(request.budgetMicros) }
+      var answer = ActResponse(
+        requestID: request.requestID, actions: [1, 0, 0, 0], modelVersion: request.modelVersion)
+      switch request.observation?.task {
+      case "slow": continue
+      case "refused": answer.code = 5
+      case "other": answer.modelVersion = "v0"
+      case "broken": throw RPCError(code: .internalError, message: "broken")
+      default: break
+      }
+      try await response.write(answer)
+    }
+  }
+
+  func predict(request: ActRequest, context: ServerContext) async throws -> ActResponse { ActResponse() }
+  func prepare(request: PrepareRequest, context: ServerContext) async throws -> LoadedModel { LoadedModel() }
+  func getStatus(
+    request: GetInferenceStatusRequest, context: ServerContext
+  ) async throws -> InferenceStatus { InferenceStatus() }
+}
+
+@Suite struct InferenceStreamTests {
+  private let service = InferenceStub()
+
+  private func withStream(_ body: @Sendable @escaping (InferenceStream) async throws -> Void) async throws {
+    let transport = InProcessTransport()
+    let server = GRPCServer(transport: transport.server, services: [self.service])
+    try await withGRPCClient(transport: transport.client) { client in
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        let stream = InferenceStream()
+        group.addTask { try await server.serve() }
+        group.addTask { await stream.run(InferenceService.Client(wrapping: client)) }
+        try await eventually("the stream is open") {
+          await stream.act(Observation(task: "t"), version: "v1", budget: .milliseconds(500)) != nil
+        }
+        try await body(stream)
+        group.cancelAll()
+        server.beginGracefulShutdown()
+      }
+    }
+  }
+
+  @Test func answersManyAtOnce() async throws {
+    try await self.withStream { stream in
+      for _ in 0..<100 {
+        let answer = await stream.act(Observation(task: "t"), version: "v1", budget: .seconds(20))
+        #expect(answer?.actions == [1, 0, 0, 0])
+      }
+    }
+    #expect(self.service.budgets.value.withLock { $0.last } == 20_000_000)
+  }
+
+  @Test(arguments: ["slow", "refused", "other"]) func givesUpOnWhatIsNoAnswer(task: String) async throws {
+    try await self.withStream { stream in
+      #expect(await stream.act(Observation(task: task), version: "v1", budget: .milliseconds(50)) == nil)
+      let next = await stream.act(Observation(task: "t"), version: "v1", budget: .seconds(20))
+      #expect(next != nil, "one bad answer does not end the stream")
+    }
+  }
+
+  @Test func opensTheStreamAgain() async throws {
+    try await self.withStream { stream in
+      #expect(await stream.act(Observation(task: "broken"), version: "v1", budget: .milliseconds(50)) == nil)
+      try await eventually("the stream is open again") {
+        await stream.act(Observation(task: "t"), version: "v1", budget: .milliseconds(200)) != nil
+      }
+    }
+  }
+
+  @Test func hasNoAnswerWithoutAStream() async {
+    let stream = InferenceStream()
+    #expect(await stream.act(Observation(task: "t"), version: "v1", budget: .seconds(60)) == nil)
+  }
+}
