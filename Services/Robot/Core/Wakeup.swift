@@ -3,10 +3,15 @@ import Synchronization
 /// Wakes tasks that wait for something to change. A change that comes before the wait is not missed: the waiter says
 /// which change it has seen.
 package final class Wakeup: Sendable {
+  private struct Waiter {
+    var continuation: CheckedContinuation<Void, Never>
+    var timer: Task<Void, Never>?
+  }
+
   private struct State {
     var changes: UInt64 = 0
     var nextWaiter: UInt64 = 0
-    var waiters: [UInt64: CheckedContinuation<Void, Never>] = [:]
+    var waiters: [UInt64: Waiter] = [:]
   }
 
   private let state = Mutex(State())
@@ -23,7 +28,7 @@ package final class Wakeup: Sendable {
       defer { state.waiters.removeAll() }
       return Array(state.waiters.values)
     }
-    for waiter in waiters { waiter.resume() }
+    for waiter in waiters { Self.resume(waiter) }
   }
 
   /// Returns at the first change after `seen`, when `timeout` has passed, or when the task is cancelled.
@@ -32,27 +37,38 @@ package final class Wakeup: Sendable {
       state.nextWaiter += 1
       return state.nextWaiter
     }
-    let sleeper = Task {
-      try? await Task.sleep(for: timeout)
-      self.resume(id)
-    }
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        let ready = self.state.withLock { state in
-          // Cancelled before it got here: the handler below has run already and found nobody.
-          guard state.changes == seen, !Task.isCancelled, !sleeper.isCancelled else { return true }
-          state.waiters[id] = continuation
-          return false
+        let waits = self.state.withLock { state in
+          // A cancellation that comes later finds the waiter.
+          guard state.changes == seen, !Task.isCancelled else { return false }
+          state.waiters[id] = Waiter(continuation: continuation)
+          return true
         }
-        if ready { continuation.resume() }
+        guard waits else { return continuation.resume() }
+        // Begun only now: a timer that fires before anybody waits would never fire again.
+        let timer = Task {
+          try? await Task.sleep(for: timeout)
+          self.resume(id)
+        }
+        let isOver = self.state.withLock { state in
+          state.waiters[id]?.timer = timer
+          return state.waiters[id] == nil
+        }
+        if isOver { timer.cancel() }
       }
     } onCancel: {
-      sleeper.cancel()
+      self.resume(id)
     }
-    sleeper.cancel()
   }
 
   private func resume(_ id: UInt64) {
-    self.state.withLock { $0.waiters.removeValue(forKey: id) }?.resume()
+    let waiter = self.state.withLock { $0.waiters.removeValue(forKey: id) }
+    if let waiter { Self.resume(waiter) }
+  }
+
+  private static func resume(_ waiter: Waiter) {
+    waiter.timer?.cancel()
+    waiter.continuation.resume()
   }
 }

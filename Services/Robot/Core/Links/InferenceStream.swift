@@ -48,16 +48,16 @@ package final class InferenceStream: RemotePolicy {
       return (state.nextID, state.outgoing)
     }
     guard let outgoing else { return nil }
-    let timer = Task {
-      try? await Task.sleep(for: budget)
-      self.resolve(id, nil)
-    }
-    defer { timer.cancel() }
     let request = ActRequest(
       requestID: id, observation: observation, modelVersion: version,
       budgetMicros: UInt64(max(0, budget.micros)))
     let answer = await withCheckedContinuation { continuation in
       self.state.withLock { $0.waiting[id] = continuation }
+      // Begun only now: a timer that fires before anybody waits would never fire again.
+      Task {
+        try? await Task.sleep(for: budget)
+        self.resolve(id, nil)
+      }
       outgoing.yield(request)
     }
     // An answer with an error code is no answer; the local policy acts.
