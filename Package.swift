@@ -77,7 +77,7 @@ let cLibraries: [Target] = [
       .unsafeFlags([
         "-isystem", libtorch + "/include",
         "-isystem", libtorch + "/include/torch/csrc/api/include",
-        "-O1", "-Wall", "-Werror",
+        "-O2", "-Wall", "-Werror",
       ])
     ],
     linkerSettings: [
