@@ -1,0 +1,1 @@
+../../deploy/robots/fleetbus.py
