@@ -1,0 +1,127 @@
+package import Artifacts
+import Foundation
+package import Schemas
+
+/// The registry of models: a store of verified artifacts. Whole versions only, and each version once.
+package actor ModelRegistry {
+  /// Models that may come in at the same time.
+  package static let maximumUploads = 4
+
+  /// One model that is coming in.
+  package struct Upload: Sendable, Hashable {
+    fileprivate let number: Int
+  }
+
+  private let store: ArtifactStore
+  private let loadTrust: @Sendable () throws(ArtifactError) -> ModelTrust
+  private let executor = QueueExecutor(label: "fleetloop.rollout.registry")
+  private var uploads: [Upload: (receiver: ArtifactReceiver, manifest: [UInt8]?)] = [:]
+  private var downloads: [Int: ArtifactSender] = [:]
+  private var count = 0
+
+  package nonisolated var unownedExecutor: UnownedSerialExecutor {
+    self.executor.asUnownedSerialExecutor()
+  }
+
+  /// - Parameters:
+  ///   - folder: where models are kept.
+  ///   - trust: asked at each registration, so that a key may come or go while rollout runs.
+  /// - Throws: `ArtifactError` `.fileSystem`.
+  package init(
+    folder: String, trust: @escaping @Sendable () throws(ArtifactError) -> ModelTrust
+  ) throws(ArtifactError) {
+    self.store = try ArtifactStore(folder: folder)
+    self.loadTrust = trust
+    Self.sweep(folder)
+  }
+
+  /// Files that a killed process did not finish.
+  private static func sweep(_ folder: String) {
+    for part in ["objects", "manifests"] {
+      let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/\(part)")) ?? []
+      for name in names where name.hasSuffix(".partial") { unlink("\(folder)/\(part)/\(name)") }
+    }
+  }
+
+  // MARK: In
+
+  package func begin() throws -> Upload {
+    guard self.uploads.count < Self.maximumUploads else {
+      throw RolloutError(
+        .busy, "\(Self.maximumUploads) models are coming in already; try again in a moment.")
+    }
+    let trust = try self.loadTrust()
+    self.count += 1
+    let upload = Upload(number: self.count)
+    let store = self.store
+    let receiver = ArtifactReceiver(into: store) { signed throws(ArtifactError) in try trust.verify(signed) }
+    self.uploads[upload] = (receiver, nil)
+    return upload
+  }
+
+  /// Takes one chunk. A version that exists with other content is refused as soon as its manifest is here.
+  package func receive(_ chunk: ModelChunk, of upload: Upload) throws {
+    guard var (receiver, bytes) = self.uploads.removeValue(forKey: upload) else {
+      throw ArtifactError(.incomplete, "This model failed before; send it again from its beginning.")
+    }
+    try receiver.receive(chunk)
+    if case .manifest(let signed) = chunk.part, let manifest = receiver.manifest {
+      bytes = signed.manifest
+      _ = try self.isRegistered(manifest.version, signed.manifest)
+    }
+    self.uploads[upload] = (receiver, bytes)
+  }
+
+  package func finish(_ upload: Upload) throws -> RegisterModelResponse {
+    guard case (var receiver, let bytes)? = self.uploads.removeValue(forKey: upload),
+      let manifest = receiver.manifest, let bytes
+    else { throw ArtifactError(.incomplete, "The model ended before its manifest came.") }
+    // Looked at again: another upload of the same version may have ended meanwhile.
+    let isKnown = try self.isRegistered(manifest.version, bytes)
+    _ = try receiver.finish()
+    return RegisterModelResponse(version: manifest.version, alreadyRegistered: isKnown)
+  }
+
+  package func abandon(_ upload: Upload) { self.uploads[upload] = nil }
+
+  private func isRegistered(_ version: String, _ manifest: [UInt8]) throws -> Bool {
+    guard self.contains(version) else { return false }
+    guard try self.store.manifest(of: version).manifest == manifest else {
+      throw RolloutError(
+        .conflict,
+        "Version \(version) is registered with other content; a version is never used again. Choose another.")
+    }
+    return true
+  }
+
+  // MARK: Out
+
+  package func contains(_ version: String) -> Bool { (try? self.store.manifest(of: version)) != nil }
+
+  /// Oldest first.
+  package func manifests() throws -> [ModelManifest] {
+    try self.store.versions().map { try ManifestRules.decode(self.store.manifest(of: $0)) }
+      .sorted {
+        ($0.createdUnixNanos, $0.serial, $0.version) < ($1.createdUnixNanos, $1.serial, $1.version)
+      }
+  }
+
+  /// Begins to send a model.
+  /// - Returns: a number for ``next(_:)`` and ``end(_:)``.
+  package func open(_ request: GetModelRequest) throws -> Int {
+    self.count += 1
+    self.downloads[self.count] = try ArtifactSender(
+      request.version, from: self.store, skipping: request.haveSha256, manifestOnly: request.manifestOnly)
+    return self.count
+  }
+
+  /// The next chunk; nil after the last.
+  package func next(_ download: Int) throws -> ModelChunk? {
+    guard var sender = self.downloads.removeValue(forKey: download) else { return nil }
+    let chunk = try sender.next()?.get()
+    self.downloads[download] = sender
+    return chunk
+  }
+
+  package func end(_ download: Int) { self.downloads[download] = nil }
+}
