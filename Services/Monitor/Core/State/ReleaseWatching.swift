@@ -1,0 +1,89 @@
+import Foundation
+package import Schemas
+package import Statistics
+
+/// A release that is compared with the version before it.
+package struct WatchRecord: Sendable, Hashable, Codable {
+  package var releaseID: String
+  package var version: String
+  package var baselineVersion: String
+  /// Evidence at the last look, for people.
+  package var evidence = 1.0
+}
+
+extension MonitorState {
+  /// Releases that may be watched at once.
+  package static let maximumWatches = 1_000
+
+  /// Begins or ends a watch. Ending resolves its alert.
+  package mutating func watch(_ request: WatchReleaseRequest, now: Int64) throws(MonitorError) {
+    guard Self.isName(request.releaseID) else {
+      throw MonitorError(.invalid, "'\(request.releaseID.prefix(64))' is no release id.")
+    }
+    guard request.active else {
+      self.watches[request.releaseID] = nil
+      self.alerts.resolve(
+        AlertSubject(name: "SuccessRateRegression", releaseID: request.releaseID), now: now)
+      return
+    }
+    guard self.watches[request.releaseID] == nil else { return }
+    guard self.watches.count < Self.maximumWatches else {
+      throw MonitorError(.busy, "\(Self.maximumWatches) releases are watched already; end some.")
+    }
+    self.watches[request.releaseID] = WatchRecord(
+      releaseID: request.releaseID, version: request.modelVersion,
+      baselineVersion: request.baselineVersion)
+  }
+
+  /// Compares a watched release with its baseline on the tasks that both tried.
+  /// - Parameter cells: outcomes under the release and of the baseline version, trials with a policy only.
+  package mutating func judge(
+    _ releaseID: String, cells: [OutcomeCount], rule: RegressionWatch, salt: String, now: Int64
+  ) {
+    guard var watch = self.watches[releaseID], !watch.baselineVersion.isEmpty,
+      watch.baselineVersion != watch.version
+    else { return }
+    let (baseline, release) = Self.matched(cells, watch)
+    let state = rule.state(baseline: baseline, release: release)
+    watch.evidence = state.evidence
+    self.watches[releaseID] = watch
+    guard state.isRegression else { return }
+    func percent(_ proportion: Proportion) -> String {
+      "\(proportion.successes)/\(proportion.trials) (\(String(format: "%.0f", proportion.rate * 100)) %)"
+    }
+    self.alerts.raise(
+      Alert(
+        name: "SuccessRateRegression", severity: .critical, modelVersion: watch.version,
+        baselineVersion: watch.baselineVersion,
+        summary: "\(watch.version) succeeds in \(percent(release)), \(watch.baselineVersion) in "
+          + "\(percent(baseline)) of the same tasks.",
+        remedy: "A guarded release is taken back by itself; look at its trials before it is released again.",
+        labels: [
+          "release_id": releaseID, "release_successes": "\(release.successes)",
+          "release_trials": "\(release.trials)", "baseline_successes": "\(baseline.successes)",
+          "baseline_trials": "\(baseline.trials)", "e_value": String(format: "%.4g", state.evidence),
+          "threshold": String(format: "%.4f", state.threshold), "alpha": "\(rule.alpha)",
+        ],
+        releaseID: releaseID),
+      salt: salt, now: now)
+  }
+
+  /// Outcomes on the tasks that both tried, the baseline's weighted by how often the release tried each.
+  static func matched(
+    _ cells: [OutcomeCount], _ watch: WatchRecord
+  ) -> (baseline: Proportion, release: Proportion) {
+    var baseline: [String: Proportion] = [:]
+    var release: [String: Proportion] = [:]
+    for cell in cells {
+      let trials = Int(clamping: cell.trials)
+      let count = Proportion(successes: min(trials, Int(clamping: cell.successes)), trials: trials)
+      let nothing = Proportion(successes: 0, trials: 0)
+      if cell.releaseID == watch.releaseID, cell.modelVersion == watch.version {
+        release[cell.task, default: nothing] = release[cell.task, default: nothing] + count
+      } else if cell.modelVersion == watch.baselineVersion {
+        baseline[cell.task, default: nothing] = baseline[cell.task, default: nothing] + count
+      }
+    }
+    return Proportion.matched(baseline: baseline, release: release)
+  }
+}
