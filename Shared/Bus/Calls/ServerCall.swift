@@ -1,0 +1,118 @@
+import GRPCCore
+import Schemas
+import Synchronization
+
+/// A call as its server sees it.
+final class ServerCall: Sendable {
+  typealias Parts = Call<RPCRequestPart<ZeroMQBytes>>
+
+  /// Which peer's call it is, and which of its calls.
+  struct Key: Hashable, Sendable {
+    let peer: ZeroMQBytes
+    let id: UInt64
+  }
+
+  let key: Key
+  let parts: Parts
+  let descriptor: MethodDescriptor
+  let identity: PeerIdentity?
+  let deadline: ContinuousClock.Instant?
+  /// A REQ socket asked: it gets one frame, with everything.
+  let isEnveloped: Bool
+  let hasSingleResponse: Bool
+
+  private struct Handles {
+    var task: Task<Void, Never>?
+    var cancellation: ServerContext.RPCCancellationHandle?
+    var isCancelled = false
+    var isAsked = false
+  }
+  private let handles = Mutex(Handles())
+
+  init(
+    key: Key, parts: Parts, descriptor: MethodDescriptor, identity: PeerIdentity?,
+    deadline: ContinuousClock.Instant?, isEnveloped: Bool, hasSingleResponse: Bool
+  ) {
+    self.key = key
+    self.parts = parts
+    self.descriptor = descriptor
+    self.identity = identity
+    self.deadline = deadline
+    self.isEnveloped = isEnveloped
+    self.hasSingleResponse = hasSingleResponse
+  }
+
+  func started(_ task: Task<Void, Never>) {
+    let isCancelled = self.handles.withLock { handles in
+      handles.task = task
+      return handles.isCancelled
+    }
+    if isCancelled { task.cancel() }
+  }
+
+  func entered(_ cancellation: ServerContext.RPCCancellationHandle) {
+    let isAsked = self.handles.withLock { handles in
+      handles.cancellation = cancellation
+      return handles.isAsked
+    }
+    if isAsked { cancellation.cancel() }
+  }
+
+  /// Tells the handler, if it listens, that the call should come to its end.
+  func askToEnd() {
+    let cancellation = self.handles.withLock { handles in
+      handles.isAsked = true
+      return handles.cancellation
+    }
+    cancellation?.cancel()
+  }
+
+  /// Cancels the handler's task: nobody waits for its answer any more.
+  func abandon(_ error: RPCError) {
+    self.parts.fail(error)
+    self.askToEnd()
+    let task = self.handles.withLock { handles in
+      handles.isCancelled = true
+      return handles.task
+    }
+    task?.cancel()
+  }
+}
+
+/// Writes a call's response.
+struct ServerWriter: ClosableRPCWriterProtocol {
+  typealias Element = RPCResponsePart<ZeroMQBytes>
+
+  let call: ServerCall
+
+  func write(_ element: Element) async throws {
+    // What is one frame anyway waits for its last part.
+    let now = !self.call.isEnveloped && !self.call.hasSingleResponse
+    switch element {
+    case .metadata(let metadata): try await self.call.parts.write(.metadata(metadata), now: now)
+    case .message(let bytes): try await self.call.parts.write(.message(bytes), now: now)
+    case .status(let status, let metadata): try await self.call.parts.write(.status(status, metadata))
+    }
+  }
+
+  func write(contentsOf elements: some Sequence<Element>) async throws {
+    for element in elements { try await self.write(element) }
+  }
+
+  func finish() async {
+    await self.end(Status(code: .unknown, message: "The handler ended without a status."))
+  }
+
+  func finish(throwing error: any Error) async {
+    let error = error as? RPCError
+    await self.end(
+      Status(
+        code: error.map { Status.Code($0.code) } ?? .unknown,
+        message: error?.message ?? "The handler failed."))
+  }
+
+  /// A call that has its status already keeps it.
+  private func end(_ status: Status) async {
+    try? await self.call.parts.write(.status(status, [:]))
+  }
+}

@@ -1,0 +1,151 @@
+import Foundation
+
+/// A folder of keys: `own.json`, this process's identity and key pair, and `authorized/NAME.json`, the public keys of those it trusts.
+///
+/// The folder is read again at each handshake, so that a key that is authorized or revoked there counts at once
+/// for new connections.
+public struct KeyStore: Sendable, Hashable {
+  /// Of `authorized/NAME.json`.
+  public struct AuthorizedKey: Sendable, Hashable, Codable {
+    public var name: String
+    public var role: Role
+    public var publicKey: String
+
+    public init(name: String, role: Role, publicKey: String) {
+      self.name = name
+      self.role = role
+      self.publicKey = publicKey
+    }
+
+    public var identity: PeerIdentity { PeerIdentity(name: self.name, role: self.role) }
+  }
+
+  /// Of `own.json`.
+  private struct OwnKey: Codable {
+    var name: String
+    var role: Role
+    var publicKey: String
+    var secretKey: String
+  }
+
+  public let folder: String
+
+  public init(folder: String) { self.folder = folder }
+
+  var ownFile: String { self.folder + "/own.json" }
+  var authorizedFolder: String { self.folder + "/authorized" }
+
+  /// Makes a key pair and stores it as the folder's own, readable by its owner only.
+  /// - Throws: ``BusError`` where the folder has one already or cannot be written.
+  @discardableResult
+  public func create(name: String, role: Role) throws -> KeyPair {
+    try Self.check(name: name)
+    guard !FileManager.default.fileExists(atPath: self.ownFile) else {
+      throw BusError(.invalidKey, "\(self.ownFile) exists already. Remove it to make a new key.")
+    }
+    let pair = try KeyPair()
+    let own = OwnKey(name: name, role: role, publicKey: pair.publicKey, secretKey: pair.secretKey)
+    try self.write(own, to: self.ownFile, permissions: 0o600)
+    return pair
+  }
+
+  /// This process's key pair and the identity it claims.
+  /// - Throws: ``BusError`` with code `invalidKey`.
+  public func own() throws -> (identity: PeerIdentity, pair: KeyPair) {
+    let own: OwnKey = try self.read(self.ownFile)
+    return (
+      PeerIdentity(name: own.name, role: own.role),
+      try KeyPair(publicKey: own.publicKey, secretKey: own.secretKey)
+    )
+  }
+
+  /// Trusts a key from now on.
+  public func authorize(_ key: AuthorizedKey) throws {
+    try Self.check(name: key.name)
+    guard KeyPair.isKey(key.publicKey) else {
+      throw BusError(.invalidKey, "\"\(key.publicKey)\" is no public key: 40 characters of Z85 are needed.")
+    }
+    try self.write(key, to: self.file(of: key.name), permissions: 0o644)
+  }
+
+  /// Trusts a name no longer. Its connections end at the next message that it sends.
+  /// - Throws: ``BusError`` where no such name is trusted.
+  public func revoke(_ name: String) throws {
+    try Self.check(name: name)
+    do {
+      try FileManager.default.removeItem(atPath: self.file(of: name))
+    } catch {
+      throw BusError(.invalidKey, "\(name) is not authorized in \(self.folder).", cause: error)
+    }
+  }
+
+  /// - Throws: ``BusError`` where the name is not trusted or its file is malformed.
+  public func authorized(_ name: String) throws -> AuthorizedKey {
+    try Self.check(name: name)
+    return try self.read(self.file(of: name))
+  }
+
+  /// Every trusted key, by name. Files that are no keys are left out.
+  public func authorized() -> [AuthorizedKey] {
+    let files = (try? FileManager.default.contentsOfDirectory(atPath: self.authorizedFolder)) ?? []
+    return files.sorted().compactMap { file in
+      guard file.hasSuffix(".json") else { return nil }
+      let key: AuthorizedKey? = try? self.read("\(self.authorizedFolder)/\(file)")
+      // A file's name is the name it speaks for: one file cannot give out another's name.
+      return key.flatMap { "\($0.name).json" == file ? $0 : nil }
+    }
+  }
+
+  func identity(ofPublicKey key: String) -> PeerIdentity? {
+    self.authorized().first { $0.publicKey == key }?.identity
+  }
+
+  func trusts(_ identity: PeerIdentity) -> Bool {
+    (try? self.authorized(identity.name))?.role == identity.role
+  }
+
+  // MARK: Files
+
+  private func file(of name: String) -> String { "\(self.authorizedFolder)/\(name).json" }
+
+  /// Names become file names and parts of topics.
+  static func check(name: String) throws {
+    let allowed = name.utf8.allSatisfy {
+      (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
+        || [0x2D, 0x2E, 0x5F].contains($0)
+    }
+    guard allowed, !name.isEmpty, name.utf8.count <= 64, name.first != "." else {
+      throw BusError(
+        .invalidKey, "\"\(name)\" is no name: use 1 to 64 letters, digits, '-', '_' and '.', not first.")
+    }
+  }
+
+  private func read<Value: Decodable>(_ path: String) throws -> Value {
+    do {
+      return try JSONDecoder().decode(Value.self, from: Data(contentsOf: URL(fileURLWithPath: path)))
+    } catch {
+      throw BusError(
+        .invalidKey, "\(path) is missing or no key file. Make one with: fleet keys", cause: error)
+    }
+  }
+
+  private func write(_ value: some Encodable, to path: String, permissions: Int) throws {
+    do {
+      let folder = (path as NSString).deletingLastPathComponent
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+      let data = try encoder.encode(value)
+      // Permissions come before the contents: a secret is never readable by others, not for a moment.
+      let draft = "\(path).\(UUID().uuidString)"
+      guard
+        FileManager.default.createFile(
+          atPath: draft, contents: nil, attributes: [.posixPermissions: permissions])
+      else { throw CocoaError(.fileWriteUnknown) }
+      try data.write(to: URL(fileURLWithPath: draft))
+      guard rename(draft, path) == 0 else { throw CocoaError(.fileWriteUnknown) }
+    } catch {
+      throw BusError(.invalidKey, "\(path) cannot be written.", cause: error)
+    }
+  }
+}
