@@ -150,3 +150,60 @@ struct SeededGenerator: RandomNumberGenerator {
     return z ^ (z >> 31)
   }
 }
+
+@Suite("Task matching")
+struct TaskMatchingTests {
+  @Test func `the baseline gets the release's mix of tasks`() {
+    let matched = Proportion.matched(
+      baseline: [
+        "easy": .init(successes: 90, trials: 100), "hard": .init(successes: 10, trials: 100),
+        "other": .init(successes: 5, trials: 5),
+      ],
+      release: [
+        "easy": .init(successes: 9, trials: 10), "hard": .init(successes: 1, trials: 30),
+        "new": .init(successes: 0, trials: 7),
+      ])
+    #expect(matched.release == Proportion(successes: 10, trials: 40))
+    // Rate 0.25 · 0.9 + 0.75 · 0.1 = 0.3; size 1 / (0.0625 / 100 + 0.5625 / 100) = 160.
+    #expect(matched.baseline == Proportion(successes: 48, trials: 160))
+  }
+
+  @Test func `one task alone is left as it is`() {
+    let matched = Proportion.matched(
+      baseline: ["a": .init(successes: 7, trials: 9)], release: ["a": .init(successes: 2, trials: 3)])
+    #expect(matched.baseline == Proportion(successes: 7, trials: 9))
+    #expect(matched.release == Proportion(successes: 2, trials: 3))
+  }
+
+  @Test func `nothing in common is nothing to compare`() {
+    let matched = Proportion.matched(
+      baseline: ["a": .init(successes: 1, trials: 1)],
+      release: ["b": .init(successes: 1, trials: 1), "a": .nothing])
+    #expect(matched.baseline == .nothing)
+    #expect(matched.release == .nothing)
+  }
+
+  @Test func `random mixes stay proportions`() {
+    var generator = SeededGenerator(state: 9)
+    for _ in 0..<2_000 {
+      func draw() -> [Int: Proportion] {
+        Dictionary(
+          uniqueKeysWithValues: (0..<4).map { task in
+            let trials = Int.random(in: 0...12, using: &generator)
+            return (
+              task, Proportion(successes: Int.random(in: 0...trials, using: &generator), trials: trials)
+            )
+          })
+      }
+      let baseline = draw()
+      let release = draw()
+      let matched = Proportion.matched(baseline: baseline, release: release)
+      #expect(matched.baseline.trials <= baseline.values.reduce(0) { $0 + $1.trials })
+      #expect(matched.release.trials <= release.values.reduce(0) { $0 + $1.trials })
+      if matched.release.trials > 0 {
+        let rates = baseline.values.filter { $0.trials > 0 }.map(\.rate)
+        #expect(matched.baseline.rate <= (rates.max() ?? 1) + 1e-9)
+      }
+    }
+  }
+}
