@@ -65,7 +65,11 @@ public enum ServiceProcess {
     let endpoints = parts.endpoints.map { " \($0.name)=\($0.endpoint)" }.joined()
     try? FileHandle.standardOutput.write(contentsOf: Data("READY \(name)\(endpoints)\n".utf8))
     logger.info("service started", metadata: ["process.id": "\(getpid())"])
-    try await ServiceGroup(configuration: group).run()
+    do {
+      try await ServiceGroup(configuration: group).run()
+    } catch is CancellationError {
+      // How parts end that wait for something when the signal comes; the group has waited for all of them.
+    }
     logger.info("service ended")
   }
 }
