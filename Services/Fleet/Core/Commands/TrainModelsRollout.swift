@@ -1,0 +1,278 @@
+package import ArgumentParser
+import GRPCCore
+import Schemas
+import ServiceKit
+
+/// `fleet train`.
+package struct Train: AsyncParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Train a model from stored trials, or list training jobs.",
+    subcommands: [Start.self, List.self, Cancel.self],
+    defaultSubcommand: List.self)
+  package init() {}
+
+  struct Start: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Start a training job and follow it until it ends.")
+    @OptionGroup var options: FleetOptions
+    @Option(help: "Version of the new model.") var version: String
+    @Option(help: "Model to start from; none trains from nothing.") var parent: String?
+    @Option(help: "Tasks to learn; repeat for more. Default: every task with trials.") var task: [String] = []
+    @Option(help: "Add these tasks to the parent with a frozen encoder; repeat for more.") var newTask:
+      [String] = []
+    @Option(help: "Bound on optimisation, in seconds.") var seconds: Double = 300
+    @Option(help: "Pixels of the network's image.") var imageSize: UInt32 = 224
+
+    func validate() throws {
+      guard self.newTask.isEmpty || self.parent != nil else {
+        throw ValidationError("--new-task needs --parent.")
+      }
+    }
+
+    func run() async throws {
+      var request = StartTrainingRequest(
+        version: self.version, parent: self.parent ?? "", newTasks: self.newTask)
+      request.kind = self.parent == nil ? .pretrain : self.newTask.isEmpty ? .update : .finetune
+      request.query = TrialQuery(
+        tasks: self.task + (self.task.isEmpty ? [] : self.newTask), trainableOnly: true)
+      request.policy = PolicyConfiguration(imageSize: self.imageSize)
+      request.configuration = TrainingConfiguration(
+        replayShare: self.newTask.isEmpty ? 0 : 0.3, freezeEncoder: !self.newTask.isEmpty,
+        maxSeconds: self.seconds)
+      let start = request
+      let progress = ProgressReport()
+      try await self.options.withClients { clients in
+        let runner = LoopRunner(plan: .full, clients: clients, progress: progress)
+        try await runner.train(start)
+      }
+    }
+  }
+
+  struct List: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Training jobs.")
+    @OptionGroup var options: FleetOptions
+
+    struct Row: Encodable {
+      var job, version, state, error: String
+      var step, totalSteps: UInt64
+      var trainLoss, validationLoss: Double
+    }
+
+    func run() async throws {
+      let rows = try await self.options.withClients {
+        try await $0.training.listJobs(.init(), options: .within(.seconds(10))).jobs
+      }
+      .map { job in
+        let progress = job.progress ?? TrainingProgress()
+        return Row(
+          job: job.jobID, version: job.request?.version ?? "", state: "\(progress.state)",
+          error: progress.error,
+          step: progress.step, totalSteps: progress.totalSteps, trainLoss: progress.trainLoss,
+          validationLoss: progress.validationLoss)
+      }
+      Listing(
+        columns: ["job", "version", "state", "step", "train loss", "validation loss", "error"],
+        rows: rows.map {
+          [
+            $0.job, $0.version, $0.state, "\($0.step)/\($0.totalSteps)", "\($0.trainLoss)",
+            "\($0.validationLoss)", $0.error,
+          ]
+        }
+      ).show(json: self.options.json ? rows : nil)
+    }
+  }
+
+  struct Cancel: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Cancel a training job.")
+    @OptionGroup var options: FleetOptions
+    @Argument(help: "Id of the job.") var job: String
+
+    func run() async throws {
+      let request = CancelJobRequest(jobID: self.job)
+      _ = try await self.options.withClients {
+        try await $0.training.cancelJob(request, options: .within(.seconds(10)))
+      }
+      print("\(self.job) is cancelled")
+    }
+  }
+}
+
+/// `fleet models`.
+package struct Models: AsyncParsableCommand {
+  package static let configuration = CommandConfiguration(abstract: "List registered models, oldest first.")
+  @OptionGroup var options: FleetOptions
+  package init() {}
+
+  struct Row: Encodable {
+    var version, parent, snapshot: String
+    var tasks: [String]
+    var parameters, optimizerSteps: UInt64
+    var trainSeconds: Double
+    var metrics: [String: Double]
+    var createdUnixNanos: Int64
+  }
+
+  package func run() async throws {
+    let rows = try await self.options.withClients {
+      try await $0.registry.listModels(.init(), options: .within(.seconds(10))).models
+    }
+    .map {
+      Row(
+        version: $0.version, parent: $0.parent, snapshot: $0.datasetSnapshot, tasks: $0.tasks,
+        parameters: $0.parameters, optimizerSteps: $0.optimizerSteps, trainSeconds: $0.trainSeconds,
+        metrics: $0.metrics, createdUnixNanos: $0.createdUnixNanos)
+    }
+    Listing(
+      columns: ["version", "parent", "tasks", "parameters", "steps", "seconds", "dataset", "created"],
+      rows: rows.map {
+        [
+          $0.version, $0.parent.isEmpty ? "–" : $0.parent, "\($0.tasks.count)", "\($0.parameters)",
+          "\($0.optimizerSteps)", "\(Int($0.trainSeconds))", $0.snapshot, TimeText.date($0.createdUnixNanos),
+        ]
+      }
+    ).show(json: self.options.json ? rows : nil)
+  }
+}
+
+/// `fleet rollout`.
+package struct Rollout: AsyncParsableCommand {
+  package static let configuration = CommandConfiguration(
+    abstract: "Release a model, compare two, take one back.",
+    subcommands: [List.self, Versions.self, Start.self, Rollback.self, Experiment.self, Experiments.self],
+    defaultSubcommand: List.self)
+  package init() {}
+
+  struct List: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Releases, newest first.")
+    @OptionGroup var options: FleetOptions
+
+    struct Row: Encodable {
+      var release, version, previous, state, reason, evidence: String
+      var robots, waiting: [String]
+      var createdUnixNanos: Int64
+    }
+
+    func run() async throws {
+      let rows = try await self.options.withClients {
+        try await $0.rollout.listReleases(.init(), options: .within(.seconds(10))).releases
+      }
+      .map {
+        Row(
+          release: $0.releaseID, version: $0.version, previous: $0.previousVersion, state: "\($0.state)",
+          reason: $0.reason, evidence: $0.evidence, robots: $0.robots, waiting: $0.waiting,
+          createdUnixNanos: $0.createdUnixNanos)
+      }
+      Listing(
+        columns: ["release", "version", "before", "state", "robots", "waiting", "created", "reason"],
+        rows: rows.map {
+          [
+            $0.release, $0.version, $0.previous.isEmpty ? "–" : $0.previous, $0.state, "\($0.robots.count)",
+            $0.waiting.joined(separator: ","), TimeText.date($0.createdUnixNanos), $0.reason,
+          ]
+        }
+      ).show(json: self.options.json ? rows : nil)
+    }
+  }
+
+  struct Versions: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "What each robot should run and does run.")
+    @OptionGroup var options: FleetOptions
+
+    struct Row: Encodable { var robot, desired, reported, error: String }
+
+    func run() async throws {
+      let rows = try await self.options.withClients {
+        try await $0.rollout.getFleetVersions(.init(), options: .within(.seconds(10))).robots
+      }
+      .map { Row(robot: $0.robot, desired: $0.desired, reported: $0.reported, error: $0.error) }
+      Listing(
+        columns: ["robot", "desired", "reported", "error"],
+        rows: rows.map { [$0.robot, $0.desired, $0.reported, $0.error] }
+      ).show(json: self.options.json ? rows : nil)
+    }
+  }
+
+  struct Start: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      commandName: "release", abstract: "Give a version to all robots, or to some.")
+    @OptionGroup var options: FleetOptions
+    @Argument(help: "Version of the model.") var version: String
+    @Option(help: "Only this robot; repeat for more.") var robot: [String] = []
+    @Option(help: "Why.") var reason: String = "operator"
+    @Flag(
+      inversion: .prefixedNo, help: "Take it back when the monitor finds it worse than the version before.")
+    var guarded = true
+
+    func run() async throws {
+      let request = CreateReleaseRequest(
+        version: self.version, robots: self.robot, reason: self.reason, guarded: self.guarded)
+      let release = try await self.options.withClients {
+        try await $0.rollout.createRelease(request, options: .within(.seconds(30)))
+      }
+      print("\(release.releaseID): \(release.version) for \(release.robots.joined(separator: ", "))")
+    }
+  }
+
+  struct Rollback: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Take a release back: its robots get the version before.")
+    @OptionGroup var options: FleetOptions
+    @Argument(help: "Id of the release.") var release: String
+    @Option(help: "Why.") var reason: String = "operator"
+
+    func run() async throws {
+      let request = RollbackRequest(releaseID: self.release, reason: self.reason)
+      let release = try await self.options.withClients {
+        try await $0.rollout.rollback(request, options: .within(.seconds(30)))
+      }
+      print("\(release.releaseID) is taken back; its robots get \(release.previousVersion)")
+    }
+  }
+
+  struct Experiment: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Compare a candidate with a baseline on randomly assigned halves of the fleet.")
+    @OptionGroup var options: FleetOptions
+    @Option(help: "Version that robots run now.") var baseline: String
+    @Option(help: "Version to prove.") var candidate: String
+    @Option(help: "Trials an arm before it is decided.") var trials: UInt64 = 100
+    @Option(help: "Error probability of a decision when both are the same.") var alpha: Double = 0.05
+
+    func run() async throws {
+      let request = StartExperimentRequest(
+        baseline: self.baseline, candidate: self.candidate, trialsPerArm: self.trials, alpha: self.alpha)
+      let experiment = try await self.options.withClients {
+        try await $0.rollout.startExperiment(request, options: .within(.seconds(30)))
+      }
+      print(
+        "\(experiment.experimentID): \(self.candidate) on \(experiment.candidate?.robots.joined(separator: ", ") ?? "")"
+      )
+    }
+  }
+
+  struct Experiments: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Experiments and what they decided.")
+    @OptionGroup var options: FleetOptions
+
+    struct Row: Encodable {
+      var experiment, baseline, candidate, state, decision, explanation: String
+      var pValue: Double
+    }
+
+    func run() async throws {
+      let rows = try await self.options.withClients {
+        try await $0.rollout.listExperiments(.init(), options: .within(.seconds(10))).experiments
+      }
+      .map {
+        Row(
+          experiment: $0.experimentID, baseline: $0.baseline?.version ?? "",
+          candidate: $0.candidate?.version ?? "",
+          state: "\($0.state)", decision: "\($0.decision)", explanation: $0.explanation, pValue: $0.pValue)
+      }
+      Listing(
+        columns: ["experiment", "baseline", "candidate", "state", "decision", "explanation"],
+        rows: rows.map { [$0.experiment, $0.baseline, $0.candidate, $0.state, $0.decision, $0.explanation] }
+      ).show(json: self.options.json ? rows : nil)
+    }
+  }
+}
