@@ -1,0 +1,167 @@
+import Bus
+import Foundation
+import GRPCCore
+import Schemas
+import ServiceKit
+import Synchronization
+import Testing
+
+@Suite("Ingest, killed", .timeLimit(.minutes(3)))
+struct KillTests {
+  static let robots = ["robot-1", "robot-2", "robot-3"]
+  static let kills = 22
+
+  /// Killed at random moments while robots send: every acknowledged trial is there, and none twice.
+  @Test func `kill -9 loses no acknowledged trial and stores none twice`() async throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "kill-\(UUID().uuidString.prefix(8))")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let ingest = try IngestProcess(folder: folder)
+    try ingest.start()
+    defer { ingest.kill() }
+    let sending = Sending()
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for robot in Self.robots {
+        group.addTask { try await Self.send(as: robot, to: folder, until: sending) }
+      }
+      for _ in 0..<Self.kills {
+        try await Task.sleep(for: .milliseconds(Int.random(in: 30...400)))
+        ingest.kill()
+        try ingest.start()
+      }
+      sending.stop()
+      try await group.waitForAll()
+    }
+    let acknowledged = sending.acknowledged
+    #expect(acknowledged.count >= Self.kills)
+    try await Self.withClient(folder) { client in
+      var stored: [String] = []
+      var token = ""
+      repeat {
+        let page = try await client.listTrials(
+          ListTrialsRequest(pageSize: 1000, pageToken: token), options: .within(.seconds(10)))
+        stored += page.trials.compactMap { $0.header.map { "\($0.robot)/\($0.trialID)" } }
+        token = page.nextPageToken
+      } while !token.isEmpty
+      #expect(Set(stored).count == stored.count)
+      #expect(acknowledged.subtracting(stored).isEmpty)
+      let statistics = try await client.getStatistics(.init(), options: .within(.seconds(10)))
+      #expect(statistics.duplicates == 0)
+      #expect(statistics.stored == UInt64(stored.count))
+      // The catalog's word is not enough: the events themselves must be readable.
+      for name in acknowledged.shuffled().prefix(20) {
+        let parts = name.split(separator: "/").map(String.init)
+        let events = try await client.getTrial(
+          GetTrialRequest(robot: parts[0], trialID: parts[1]), options: .within(.seconds(10))
+        ) { response in
+          try await response.messages.reduce(into: [TrialEvent]()) { $0.append($1) }
+        }
+        #expect(events == Self.trial(parts[0], parts[1]))
+      }
+    }
+  }
+
+  /// A robot: publishes a trial, and sends it by call until somebody says that it is stored.
+  private static func send(as robot: String, to folder: URL, until sending: Sending) async throws {
+    let publisher = try Publisher(
+      .connect([Endpoint("ipc://\(folder.path)/trials")]), identity: robot, security: ClientSecurity.none)
+    try await Self.withClient(folder) { client in
+      var count = 0
+      while !sending.isStopped {
+        count += 1
+        let trial = Self.trial(robot, "t-\(count)")
+        for event in trial { try? await publisher.publish(event, to: .trials(robot: robot)) }
+        // What was published may be stored already when the call comes: that is the point.
+        for _ in 0..<100 {
+          let answer = try? await client.upload(
+            options: .within(.seconds(2)), requestProducer: { try await $0.write(contentsOf: trial) })
+          if let answer, answer.state == .stored || answer.state == .duplicate {
+            sending.acknowledge("\(robot)/t-\(count)")
+            break
+          }
+          try await Task.sleep(for: .milliseconds(20))
+        }
+      }
+    }
+    await publisher.close()
+  }
+
+  private static func withClient<Result: Sendable>(
+    _ folder: URL, _ body: @Sendable (IngestService.Client<ZeroMQClientTransport>) async throws -> Result
+  ) async throws -> Result {
+    let connection = try RPCClient.connection(to: "ipc://\(folder.path)/rpc", service: "ingest", keys: "")
+    return try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try await connection.runConnections() }
+      defer { connection.beginGracefulShutdown() }
+      return try await body(IngestService.Client(wrapping: connection))
+    }
+  }
+
+  private static func trial(_ robot: String, _ id: String) -> [TrialEvent] {
+    let header = TrialHeader(
+      trialID: id, robot: robot, task: "reach", mode: .demonstration, startedUnixNanos: 5, imageHeight: 16,
+      imageWidth: 16)
+    let steps = (0..<3).map { index in
+      TrialStep(
+        index: UInt32(index), elapsedNanos: Int64(index), jointAngles: Array(repeating: 0.1, count: 7),
+        action: [0, 0, 0, 1], image: [UInt8](repeating: UInt8(90 + index), count: 16 * 16 * 3))
+    }
+    let parts: [TrialEvent.Event] = [
+      .header(header), .steps(TrialSteps(steps: steps)),
+      .end(TrialEnd(outcome: .success, steps: 3, endedUnixNanos: 9)),
+    ]
+    return parts.enumerated().map {
+      TrialEvent(robot: robot, trialID: id, number: UInt32($0.offset), event: $0.element)
+    }
+  }
+}
+
+/// What the robots of a test know.
+private final class Sending: Sendable {
+  private let state = Mutex((acknowledged: Set<String>(), stopped: false))
+  var acknowledged: Set<String> { self.state.withLock { $0.acknowledged } }
+  var isStopped: Bool { self.state.withLock { $0.stopped } }
+  func acknowledge(_ trial: String) { self.state.withLock { _ = $0.acknowledged.insert(trial) } }
+  func stop() { self.state.withLock { $0.stopped = true } }
+}
+
+/// The real `ingest`, on sockets in a folder.
+private final class IngestProcess: Sendable {
+  private let executable: URL
+  private let folder: URL
+  private let process = Mutex<Process?>(nil)
+
+  init(folder: URL) throws {
+    self.folder = folder
+    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    self.executable = root.appending(path: ".build/debug/ingest")
+    try #require(
+      FileManager.default.isExecutableFile(atPath: self.executable.path),
+      "build it first: swift build --product ingest")
+  }
+
+  func start() throws {
+    let process = Process()
+    process.executableURL = self.executable
+    process.arguments = [
+      "ingest.data=\(self.folder.path)/data", "ingest.rpc=ipc://\(self.folder.path)/rpc",
+      "ingest.trials=ipc://\(self.folder.path)/trials",
+      "ingest.publications=ipc://\(self.folder.path)/publications",
+      "ingest.quiet-seconds=1", "log.level=error",
+    ].flatMap { ["--set", $0] }
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    self.process.withLock { $0 = process }
+  }
+
+  func kill() {
+    self.process.withLock { process in
+      guard let running = process else { return }
+      _ = Foundation.kill(running.processIdentifier, SIGKILL)
+      running.waitUntilExit()
+      process = nil
+    }
+  }
+}
