@@ -1,0 +1,66 @@
+import Bus
+import GRPCCore
+
+/// A server of the echo service.
+struct EchoGRPCServer: Sendable {
+  private let server: GRPCServer<ZeroMQServerTransport>
+
+  init(transport: ZeroMQServerTransport, log: EchoLog) {
+    self.server = GRPCServer(transport: transport, services: [EchoService(log: log)])
+  }
+
+  func serve() async throws { try await self.server.serve() }
+  func beginGracefulShutdown() { self.server.beginGracefulShutdown() }
+}
+
+/// Runs a client around a test's body.
+func withClient(
+  _ endpoint: Endpoint, security: ClientSecurity = .none,
+  configuration: ZeroMQClientTransport.Configuration = .init(),
+  _ body: @escaping @Sendable (any EchoClient) async throws -> Void
+) async throws {
+  let transport = try ZeroMQClientTransport(
+    connect: endpoint, security: security, configuration: configuration)
+  try await withGRPCClient(transport: transport) { try await body($0) }
+}
+
+extension CallOptions {
+  static var waiting: CallOptions {
+    var options = CallOptions.defaults
+    options.waitForReady = true
+    options.timeout = .seconds(20)
+    return options
+  }
+}
+
+/// A server of the echo service that a test starts and stops.
+struct EchoServer {
+  let endpoint: Endpoint
+  let log = EchoLog()
+  private let task: Task<Void, any Error>
+  private let server: EchoGRPCServer
+
+  init(
+    at endpoint: Endpoint? = nil, security: ServerSecurity = .none,
+    configuration: ZeroMQServerTransport.Configuration = .init()
+  ) async throws {
+    let transport = try ZeroMQServerTransport(
+      bind: endpoint ?? Endpoint("tcp://127.0.0.1:*"), security: security, configuration: configuration)
+    self.endpoint = try await transport.boundEndpoint
+    let server = EchoGRPCServer(transport: transport, log: self.log)
+    self.server = server
+    self.task = Task { try await server.serve() }
+  }
+
+  /// Stops abruptly.
+  func stop() async {
+    self.task.cancel()
+    _ = try? await self.task.value
+  }
+
+  /// Lets calls end.
+  func shutDown() async throws {
+    self.server.beginGracefulShutdown()
+    try await self.task.value
+  }
+}

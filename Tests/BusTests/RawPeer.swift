@@ -1,0 +1,52 @@
+import Foundation
+import Schemas
+
+@testable import Bus
+
+/// A bare ZeroMQ socket, for what no well-behaved peer does. One task uses it.
+final class RawPeer: Sendable {
+  enum Kind: Int32 { case request = 3, dealer = 5, publish = 1 }
+
+  private let socket: Socket
+
+  init(_ kind: Kind, to endpoint: Endpoint, security: ClientSecurity = .none) throws {
+    self.socket = try Socket(kind.rawValue, isolated: endpoint.transport != .inproc)
+    try self.socket.secure(security, to: endpoint)
+    try self.socket.connect(endpoint)
+  }
+
+  func send(_ frames: [[UInt8]]) async -> Bool {
+    await eventually { self.socket.send(frames.map { ZeroMQBytes($0) }) == 0 }
+  }
+
+  func send(_ header: CallFrame, message: [UInt8]? = nil) async -> Bool {
+    await self.send([header.serializedBytes()] + (message.map { [$0] } ?? []))
+  }
+
+  /// The next message's frames; nil where none comes in time.
+  func receive(within limit: Duration = .seconds(10)) async -> [[UInt8]]? {
+    let end = ContinuousClock.now + limit
+    while ContinuousClock.now < end {
+      if let frames = self.socket.receive(limit: 8) { return frames.map(\.array) }
+      try? await Task.sleep(for: .milliseconds(2))
+    }
+    return nil
+  }
+
+  /// The next header that is no ping.
+  func header(within limit: Duration = .seconds(10)) async throws -> (header: CallFrame, message: [UInt8]?)? {
+    while let frames = await self.receive(within: limit) {
+      let header = try CallFrame(serializedBytes: frames[0])
+      if header.kind != .ping { return (header, header.hasMessage ? frames.last : nil) }
+    }
+    return nil
+  }
+
+  /// The next status, past everything else.
+  func status() async throws -> CallFrame? {
+    while let answer = try await self.header() { if answer.header.kind == .status { return answer.header } }
+    return nil
+  }
+
+  func close() { self.socket.close() }
+}

@@ -1,0 +1,170 @@
+import Foundation
+import GRPCCore
+import Schemas
+import Testing
+
+@testable import Bus
+
+@Suite("Keys, roles and names", .timeLimit(.minutes(2)))
+struct SecurityTests {
+  /// Key folders of a server and of peers that it trusts, gone with the test.
+  private final class Keys: Sendable {
+    let folder = NSTemporaryDirectory() + "fleetloop-keys-\(UUID().uuidString)"
+    let server: KeyStore
+
+    init() throws {
+      self.server = KeyStore(folder: self.folder + "/ingest")
+      try self.server.create(name: "ingest", role: .ingest)
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: self.folder) }
+
+    func peer(_ name: String, _ role: Role, trusted: Bool = true) throws -> ClientSecurity {
+      let store = KeyStore(folder: "\(self.folder)/\(name)-\(role.rawValue)")
+      let pair = try store.create(name: name, role: role)
+      if trusted { try self.server.authorize(.init(name: name, role: role, publicKey: pair.publicKey)) }
+      try store.authorize(.init(name: "ingest", role: .ingest, publicKey: self.server.own().pair.publicKey))
+      return try BusSecurity.client(of: "ingest", keys: store.folder)
+    }
+  }
+
+  private static func counted(_ counter: BusMetrics.Counter) -> UInt64 {
+    BusMetrics.snapshot()[counter.rawValue] ?? 0
+  }
+
+  @Test("an authorized peer is known by name and role")
+  func identity() async throws {
+    let keys = try Keys()
+    let server = try await EchoServer(security: BusSecurity.server(keys: keys.server.folder))
+    try await withClient(server.endpoint, security: keys.peer("boss", .operator)) { client in
+      try await client.expect(.who, [[]], gives: [Array("operator/boss operator/boss".utf8)])
+    }
+    await server.stop()
+  }
+
+  @Test("a stranger is turned away and counted")
+  func stranger() async throws {
+    let keys = try Keys()
+    let server = try await EchoServer(security: .curve(keys.server))
+    let before = Self.counted(.handshakesRefused)
+    for security in [try keys.peer("stranger", .operator, trusted: false), .none] {
+      var configuration = ZeroMQClientTransport.Configuration()
+      configuration.connectionGrace = .milliseconds(500)
+      try await withClient(server.endpoint, security: security, configuration: configuration) { client in
+        let error = await #expect(throws: RPCError.self) { try await client.messages(.unary, [[1]]) }
+        #expect(error?.code == .unauthenticated || error?.code == .unavailable)
+      }
+    }
+    #expect(Self.counted(.handshakesRefused) > before)
+    #expect(server.log.count("unary") == 0)
+    await server.stop()
+  }
+
+  @Test("a revoked key works no longer, a new one at once")
+  func revocation() async throws {
+    let keys = try Keys()
+    let server = try await EchoServer(security: .curve(keys.server))
+    let security = try keys.peer("boss", .operator)
+    let before = Self.counted(.turnedAway)
+    try await withClient(server.endpoint, security: security) { client in
+      try await client.expect(.unary, [[1]], gives: [[1]])
+      try keys.server.revoke("boss")
+      #expect(await eventually { (try? await client.messages(.unary, [[1]])) == nil })
+      let error = await #expect(throws: RPCError.self) { try await client.messages(.unary, [[1]]) }
+      #expect(error?.code == .unauthenticated)
+    }
+    #expect(Self.counted(.turnedAway) > before)
+    try await withClient(server.endpoint, security: keys.peer("new", .monitor)) { client in
+      try await client.expect(.unary, [[2]], gives: [[2]])
+    }
+    await server.stop()
+  }
+
+  @Test("a role limits methods")
+  func roles() async throws {
+    let keys = try Keys()
+    let server = try await EchoServer(security: .curve(keys.server))
+    try await withClient(server.endpoint, security: keys.peer("r1", .robot)) { client in
+      let error = await #expect(throws: RPCError.self) { try await client.messages(.unary, [[1]]) }
+      #expect(error?.code == .permissionDenied)
+    }
+    await server.stop()
+    let policy = AccessPolicy.fleet
+    #expect(policy.mayCall("fleetloop.v1.IngestService/Upload", as: .robot))
+    #expect(!policy.mayCall("fleetloop.v1.IngestService/GetTrial", as: .robot))
+    #expect(policy.mayCall("grpc.health.v1.Health/Check", as: .robot))
+    #expect(!policy.mayCall("grpc.health.v1.HealthX/Check", as: .robot))
+    #expect(policy.mayCall("fleetloop.v1.IngestService/GetTrial", as: .training))
+  }
+
+  @Test("a robot publishes as itself only")
+  func publisher() async throws {
+    let keys = try Keys()
+    let subscriber = try Subscriber(
+      .bind(Endpoint("tcp://127.0.0.1:*")), topics: ["trials", "acks"], security: .curve(keys.server))
+    let endpoint = try await subscriber.boundEndpoint
+    let security = try keys.peer("r1", .robot)
+    let right = try Publisher(.connect([endpoint]), identity: "r1", security: security)
+    let lying = try Publisher(.connect([endpoint]), identity: "r2", security: security)
+    let before = Self.counted(.turnedAway)
+    let publishing = Task {
+      while !Task.isCancelled {
+        try await lying.publish(HealthCheckRequest(service: "lie"), to: "trials/r2")
+        try await lying.publish(HealthCheckRequest(service: "lie"), to: "trials/r1")
+        try await right.publish(HealthCheckRequest(service: "lie"), to: "trials/r2")
+        try await right.publish(HealthCheckRequest(service: "lie"), to: "acks/r1")
+        try await right.publish(HealthCheckRequest(service: "truth"), to: "trials/r1")
+        try await Task.sleep(for: .milliseconds(10))
+      }
+    }
+    var iterator = subscriber.messages.makeAsyncIterator()
+    for _ in 0..<10 {
+      let message = try #require(await iterator.next())
+      #expect(message.topic == "trials/r1" && message.peer == PeerIdentity(name: "r1", role: .robot))
+      #expect(try message.decode(HealthCheckRequest.self).service == "truth")
+    }
+    #expect(await eventually { Self.counted(.turnedAway) > before + 10 })
+    publishing.cancel()
+    await right.close()
+    await lying.close()
+    await subscriber.close()
+  }
+
+  @Test(
+    "a socket that others can reach needs keys", arguments: ["tcp://0.0.0.0:0", "tcp://*:0", "tcp://[::]:0"])
+  func openBind(text: String) async throws {
+    let endpoint = try Endpoint(text)
+    let server = #expect(throws: BusError.self) { try ZeroMQServerTransport(bind: endpoint) }
+    #expect(server?.code == .keysRequired)
+    let subscriber = #expect(throws: BusError.self) { try Subscriber(.bind(endpoint), topics: []) }
+    #expect(subscriber?.code == .keysRequired)
+    let publisher = #expect(throws: BusError.self) { try Publisher(.bind(endpoint), identity: "a") }
+    #expect(publisher?.code == .keysRequired)
+    let keys = try Keys()
+    #expect(throws: Never.self) {
+      _ = try Publisher(.bind(Endpoint("tcp://0.0.0.0:0")), identity: "a", security: .curve(keys.server))
+    }
+  }
+
+  @Test("key files: hostile names, wrong keys and missing files are clear errors")
+  func keyFiles() throws {
+    let keys = try Keys()
+    let pair = try KeyPair()
+    for name in ["", "../x", "a/b", ".hidden", String(repeating: "a", count: 65), "ä"] {
+      let error = #expect(throws: BusError.self) {
+        try keys.server.authorize(.init(name: name, role: .robot, publicKey: pair.publicKey))
+      }
+      #expect(error?.code == .invalidKey)
+    }
+    #expect(throws: BusError.self) {
+      try keys.server.authorize(.init(name: "a", role: .robot, publicKey: "short"))
+    }
+    #expect(throws: BusError.self) { try keys.server.revoke("nobody") }
+    #expect(throws: BusError.self) { try keys.server.create(name: "again", role: .ingest) }
+    #expect(throws: BusError.self) { try BusSecurity.server(keys: keys.folder + "/none") }
+    #expect(throws: BusError.self) { try BusSecurity.client(of: "rollout", keys: keys.server.folder) }
+    #expect(throws: BusError.self) { try KeyPair(publicKey: pair.publicKey, secretKey: KeyPair().secretKey) }
+    let attributes = try FileManager.default.attributesOfItem(atPath: keys.server.folder + "/own.json")
+    #expect((attributes[.posixPermissions] as? NSNumber)?.intValue == 0o600)
+  }
+}
