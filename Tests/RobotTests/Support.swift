@@ -173,7 +173,8 @@ extension [TrialEvent] {
 
 /// Waits until something is so; fails the test where it does not become so in time.
 func eventually(
-  _ what: Comment, within limit: Duration = .seconds(20), _ condition: () async throws -> Bool,
+  _ what: @autoclosure () -> Comment, within limit: Duration = .seconds(20),
+  _ condition: () async throws -> Bool,
   sourceLocation: SourceLocation = #_sourceLocation
 ) async throws {
   let deadline = ContinuousClock.now + limit
@@ -181,5 +182,5 @@ func eventually(
     if try await condition() { return }
     try await Task.sleep(for: .milliseconds(10))
   }
-  Issue.record(what, sourceLocation: sourceLocation)
+  Issue.record(what(), sourceLocation: sourceLocation)
 }

@@ -20,14 +20,16 @@ class AgentError(RuntimeError):
 
 
 class Agent:
-    """A connection to one agent; use it as a context."""
+    """A connection to one agent; use it as a context. `keys`: the agent's key folder; empty where it asks for none."""
 
     def __init__(self, endpoint: str, keys: str = ""):
         self._endpoint, self._keys = endpoint, keys
 
     def __enter__(self) -> Agent:
-        with _explained():
-            self._channel = fleetbus.Channel(self._endpoint, keys=self._keys)
+        try:
+            self._channel = fleetbus.Channel(self._endpoint, keys=self._keys or None)
+        except (OSError, ValueError, KeyError, fleetbus.zmq.ZMQError) as error:
+            raise AgentError(f"cannot connect: {error}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,16 +48,12 @@ class Agent:
     @contextlib.contextmanager
     def trial(self, start) -> Iterator[Trial]:
         """A started trial. Leaving it without `finish` makes the agent file it as aborted. Raises AgentError."""
-        with _explained():
-            call = self._channel.stream(f"{_SERVICE}/Control")
-        try:
-            trial = Trial(call, start)
-            yield trial
+        with self._channel.stream(f"{_SERVICE}/Control") as call:
+            yield Trial(call, start)
             with _explained():
+                # The agent has nothing more to say, and says so.
                 call.close_sending()
                 call.receive(timeout=_ANSWER_SECONDS)
-        finally:
-            call.cancel()
 
 
 class Trial:

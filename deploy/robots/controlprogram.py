@@ -30,7 +30,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--agent", default="", metavar="ENDPOINT", help="the agent's RPC endpoint, ipc:// or tcp://")
     parser.add_argument("--robot", default="robot", help="name of the robot, for the log")
     parser.add_argument("--cadence", type=float, default=0.0, metavar="HZ", help="steps a second at most (0: no bound)")
-    parser.add_argument("--keys", default="", metavar="DIR", help="key folder, for an agent that asks for keys")
+    parser.add_argument("--keys", default="", metavar="DIR", help="the agent's key folder, where it asks for keys")
     return parser
 
 

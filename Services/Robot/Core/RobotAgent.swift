@@ -1,0 +1,107 @@
+import Artifacts
+package import Bus
+import GRPCCore
+package import Logging
+import Schemas
+package import ServiceKit
+import ServiceLifecycle
+
+/// A robot's agent without its server: over the best link it delivers trials, follows versions and health, and tells
+/// how the robot is.
+package struct RobotAgent: Service {
+  /// Security for connecting to a service by its name, e.g. "ingest".
+  package typealias Security = @Sendable (_ service: String) throws -> ClientSecurity
+
+  private static let probeTimeout: Duration = .seconds(2)
+
+  package let robot: Robot
+  private let settings: AgentSettings
+  private let security: Security
+  private let models: ModelKeeper
+  private let metrics: MetricsRegistry
+
+  /// Opens what is on the disk and takes up the last good model.
+  /// - Throws: ``RobotError`` where the folder cannot be used; what `security` throws.
+  package init(
+    _ settings: AgentSettings, security: @escaping Security, load: @escaping ModelKeeper.Load,
+    metrics: MetricsRegistry, logger: Logger
+  ) async throws {
+    self.settings = settings
+    self.security = security
+    self.metrics = metrics
+    // Keys that are missing are told at the start, not at the first connection.
+    for service in ["ingest", "inference", "monitor", "rollout"] { _ = try security(service) }
+    self.robot = try Robot(settings.robot, logger: logger)
+    let (keys, serial) = (settings.trustedKeys, settings.minimumSerial)
+    self.models = try ModelKeeper(
+      folder: "\(settings.robot.folder)/models",
+      trust: { try ModelTrust(path: keys, minimumSerial: serial) }, load: load)
+    self.robot.model.install(await self.models.lastGood())
+  }
+
+  /// Works until the process is told to end; then nobody gets work any more, and the running trial is filed as aborted.
+  package func run() async throws {
+    let chooser = LinkChooser(
+      links: self.settings.links, interval: self.settings.linkInterval, logger: self.robot.logger,
+      probe: self.answers, work: self.work)
+    try await withGracefulShutdownHandler {
+      try await cancelWhenGracefulShutdown {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+          group.addTask { try await chooser.run() }
+          group.addTask { try await self.countUp() }
+          defer { group.cancelAll() }
+          try await group.next()
+        }
+      }
+    } onGracefulShutdown: {
+      self.robot.drain()
+    }
+  }
+
+  private func work(_ link: Link) async throws {
+    let session = LinkSession(
+      robot: self.robot, link: link, security: self.security, models: self.models, settings: self.settings)
+    try await session.run()
+  }
+
+  /// Whether the fleet answers over a link.
+  private func answers(_ link: Link) async -> Bool {
+    let known = [
+      ("ingest", link.endpoints.ingestRPC), ("rollout", link.endpoints.rolloutRPC),
+      ("inference", link.endpoints.inferenceRPC),
+    ]
+    guard let (service, endpoint) = known.lazy.compactMap({ name, at in at.map { (name, $0) } }).first else {
+      return true
+    }
+    do {
+      let transport = try ZeroMQClientTransport(connect: endpoint, security: self.security(service))
+      return try await withGRPCClient(transport: transport) { client in
+        _ = try await Health.Client(wrapping: client).check(
+          HealthCheckRequest(), options: .within(Self.probeTimeout))
+        return true
+      }
+    } catch {
+      return false
+    }
+  }
+
+  private func countUp() async throws {
+    while true {
+      let heartbeat = await self.robot.heartbeat()
+      self.metrics.set(
+        "fleetloop_robot_spooled_trials", to: Double(heartbeat.spooledTrials),
+        help: "Trials that ingest has not acknowledged.")
+      self.metrics.set("fleetloop_robot_spooled_bytes", to: Double(heartbeat.spooledBytes))
+      self.metrics.set("fleetloop_robot_steps", to: Double(heartbeat.steps), help: "Steps since start.")
+      self.metrics.set(
+        "fleetloop_robot_fallback_steps", to: Double(heartbeat.fallbackSteps),
+        help: "Steps on which inference was to act and did not.")
+      self.metrics.set(
+        "fleetloop_robot_action_seconds", to: heartbeat.actionP50Micros / 1e6, labels: ["quantile": "0.5"],
+        help: "Time from observation to action over the last minute.")
+      self.metrics.set(
+        "fleetloop_robot_action_seconds", to: heartbeat.actionP99Micros / 1e6, labels: ["quantile": "0.99"])
+      try await Task.sleep(for: .seconds(1))
+    }
+  }
+}
