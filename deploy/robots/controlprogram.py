@@ -8,6 +8,7 @@ dropped (the agent files it as aborted) and the program connects again.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import signal
 import sys
@@ -31,21 +32,28 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--robot", default="robot", help="name of the robot, for the log")
     parser.add_argument("--cadence", type=float, default=0.0, metavar="HZ", help="steps a second at most (0: no bound)")
     parser.add_argument("--keys", default="", metavar="DIR", help="the agent's key folder, where it asks for keys")
+    parser.add_argument("--follow-parent", action="store_true", help="end when the process that started this one ends")
     return parser
 
 
 def run(body: Body, arguments: argparse.Namespace) -> int:
-    """Works until SIGTERM or SIGINT. Returns the exit status."""
+    """Works until SIGTERM or SIGINT, or until its parent ends where it is to follow it. Returns the exit status."""
     if not arguments.agent:
         print("--agent ENDPOINT is missing: the agent prints its endpoint when it starts", file=sys.stderr)
         return 64
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    pause = _FIRST_PAUSE
-    while True:
+    # A supervisor's thread may have had them blocked when it started this process, and a mask is inherited.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
+    parent, pause = os.getppid(), _FIRST_PAUSE
+
+    def orphaned() -> bool:
+        return arguments.follow_parent and os.getppid() != parent
+
+    while not orphaned():
         try:
             with Agent(arguments.agent, arguments.keys) as agent:
-                while True:
+                while not orphaned():
                     item = agent.next_work(_POLL_MILLIS)
                     pause = _FIRST_PAUSE
                     if item is not None:
@@ -54,6 +62,7 @@ def run(body: Body, arguments: argparse.Namespace) -> int:
             _log(arguments.robot, f"agent {arguments.agent}: {error}; again in about {pause:.1f} s")
             time.sleep(pause * random.uniform(0.5, 1.5))
             pause = min(2 * pause, _LONGEST_PAUSE)
+    return 0
 
 
 def run_trial(agent: Agent, body: Body, item, cadence: float) -> str:
