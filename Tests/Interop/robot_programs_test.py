@@ -2,7 +2,10 @@
 
 import contextlib
 import pathlib
+import signal
+import subprocess
 import sys
+import time
 import unittest
 
 ROBOTS = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "robots"
@@ -127,6 +130,35 @@ class ControlProgramTests(unittest.TestCase):
             agent = self.run_trial(arm, **fields)
             self.assertEqual(agent.stream.finished.outcome, messages.OUTCOME_ABORTED)
             self.assertEqual(agent.stream.finished.failure_code, code)
+
+
+class ProcessTests(unittest.TestCase):
+    def start(self, prefix=(), suffix=()):
+        program = [sys.executable, str(ROBOTS / "synthetic"), "--agent", "ipc:///nonexistent/robot", *suffix]
+        return subprocess.Popen([*prefix, *program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def test_ends_on_sigterm_although_its_starter_blocked_it(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            program = self.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        program.send_signal(signal.SIGTERM)
+        self.assertEqual(program.wait(timeout=60), 0)
+        program.stdout.close()
+
+    def test_ends_with_its_parent(self):
+        # The shell starts it, says its process id, and ends.
+        shell = self.start(prefix=("sh", "-c", '"$@" & echo $!; sleep 2', "sh"), suffix=("--follow-parent",))
+        child = int(shell.stdout.readline())
+        shell.wait(timeout=60)
+        deadline = time.monotonic() + 60
+        while pathlib.Path(f"/proc/{child}/cmdline").exists() and time.monotonic() < deadline:
+            if pathlib.Path(f"/proc/{child}/cmdline").read_bytes() == b"":
+                break  # A zombie that nobody reaps has ended all the same.
+            time.sleep(0.05)
+        self.assertLess(time.monotonic(), deadline)
+        shell.stdout.close()
 
 
 class FaultTests(unittest.TestCase):
