@@ -107,7 +107,7 @@ package struct LocalFleet: Sendable {
       name: "\(robot)-\(self.simulator)", executable: self.python,
       arguments: [
         self.repository.appending(path: "deploy/robots/\(self.simulator)").path, "--agent",
-        self.layout.robotRPC(robot), "--robot", robot,
+        self.layout.robotRPC(robot), "--robot", robot, "--follow-parent",
       ], log: self.layout.log("\(robot)-\(self.simulator)"))
   }
 }
