@@ -49,6 +49,45 @@ package struct Robots: AsyncParsableCommand {
     }
   }
 
+  struct Work: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+      abstract: "Have healthy robots do trials of a task, and wait until all are stored.")
+    @OptionGroup var options: FleetOptions
+    @Argument(help: "The task, e.g. drawer-open-v3.") var task: String
+    @Option(help: "Number of trials, 1 to 100000.") var trials: Int = 10
+    @Option(help: "Who acts: demonstration, policy or labelled-policy.") var mode: String = "demonstration"
+    @Option(help: "Seed of the first trial's layout; each next one is one higher.") var firstSeed: UInt64 = 1
+    @Option(help: "Steps after which a trial has failed.") var maximumSteps: UInt32 = 150
+
+    private static let modes: [String: ControlMode] = [
+      "demonstration": .demonstration, "policy": .policy, "labelled-policy": .labelledPolicy,
+    ]
+
+    func validate() throws {
+      guard (1...100_000).contains(self.trials) else {
+        throw ValidationError("--trials must be 1 to 100000.")
+      }
+      guard Self.modes[self.mode] != nil else {
+        throw ValidationError("--mode must be demonstration, policy or labelled-policy.")
+      }
+    }
+
+    func run() async throws {
+      let units = (0..<UInt64(self.trials)).map {
+        WorkUnit(task: self.task, mode: Self.modes[self.mode] ?? .demonstration, seed: self.firstSeed + $0)
+      }
+      let maximumSteps = self.maximumSteps
+      let trials = try await self.options.withClients { clients in
+        try await WorkDispatcher(clients: clients, maximumSteps: maximumSteps, progress: ProgressReport())
+          .run("work", units: units, robots: clients.robots.keys.sorted())
+      }
+      let done = Proportion(
+        successes: trials.count { $0.end?.outcome == .success },
+        trials: trials.count { $0.end?.outcome == .success || $0.end?.outcome == .failure })
+      print("\(done.successes) of \(done.trials) trials succeeded")
+    }
+  }
+
   struct Stop: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
       abstract: "Safety stop: the robot holds still until it is resumed.")
