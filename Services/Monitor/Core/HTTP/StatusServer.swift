@@ -64,19 +64,10 @@ package struct StatusServer: Service {
     _ server: HTTPServer, _ running: Task<Void, any Error>, _ text: String, _ host: String
   ) async throws -> String {
     do {
-      return try await withThrowingTaskGroup(of: String.self) { group in
-        group.addTask {
-          try await running.value
-          throw MonitorError(.address, "The HTTP server at \(text) ended at once.")
-        }
-        group.addTask {
-          try await server.waitUntilListening(timeout: 5)
-          guard case .ip4(_, let port)? = await server.listeningAddress else { return text }
-          return "\(host):\(port)"
-        }
-        defer { group.cancelAll() }
-        return try await group.next() ?? text
-      }
+      // Not raced against `running`: waiting for an unstructured task does not end with its waiter.
+      try await server.waitUntilListening(timeout: 5)
+      guard case .ip4(_, let port)? = await server.listeningAddress else { return text }
+      return "\(host):\(port)"
     } catch {
       running.cancel()
       throw MonitorError(
