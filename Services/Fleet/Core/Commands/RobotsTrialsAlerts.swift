@@ -8,7 +8,7 @@ import Statistics
 package struct Robots: AsyncParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "List robots, stop one, or let one back to work.",
-    subcommands: [List.self, Stop.self, Resume.self],
+    subcommands: [List.self, Work.self, Stop.self, Resume.self],
     defaultSubcommand: List.self)
   package init() {}
 
