@@ -1,5 +1,6 @@
 import Artifacts
 import Foundation
+import Policy
 import Schemas
 import Testing
 
@@ -117,5 +118,39 @@ private struct Registry: Sendable {
     let kept = try self.folder.names("models/manifests")
     #expect(kept.count == ModelKeeper.keptVersions)
     #expect(kept.contains("v6"))
+  }
+}
+
+@Suite struct EnginePolicyTests {
+  private let configuration = PolicyConfiguration(imageSize: 32)
+
+  private func model(version: String) throws -> (ModelManifest, [String: [UInt8]]) {
+    let network = try PolicyNetwork(configuration: .init(self.configuration), tasks: ["reach-v3"])
+    let files = Dictionary(uniqueKeysWithValues: try network.files().map { ($0.name, $0.bytes) })
+    return (ModelManifest(version: version, policy: self.configuration, tasks: ["reach-v3"]), files)
+  }
+
+  private func observation(task: String = "reach-v3", bytes: Int = 64 * 64 * 3) -> Observation {
+    Observation(
+      task: task, image: [UInt8](repeating: 90, count: bytes), imageHeight: 64, imageWidth: 64,
+      jointAngles: [0, -1, 0, 1, 0, 1, 3])
+  }
+
+  @Test func actsInThisProcess() async throws {
+    let (manifest, files) = try self.model(version: "v3")
+    let policy = try EnginePolicy.load(manifest, files)
+    #expect(policy.version == "v3")
+    let actions = try await policy.act(self.observation())
+    #expect(actions.count == 4 && actions.allSatisfy { abs($0) <= 1 })
+  }
+
+  @Test func refusesWhatItCannotDo() async throws {
+    let (manifest, files) = try self.model(version: "v3")
+    let policy = try EnginePolicy.load(manifest, files)
+    await #expect(throws: PolicyError.self) { _ = try await policy.act(self.observation(task: "unknown")) }
+    await #expect(throws: PolicyError.self) { _ = try await policy.act(self.observation(bytes: 7)) }
+    let truncated = files.mapValues { Array($0.prefix(20)) }
+    #expect(throws: PolicyError.self) { _ = try EnginePolicy.load(manifest, truncated) }
+    #expect(throws: PolicyError.self) { _ = try EnginePolicy.load(manifest, [:]) }
   }
 }
