@@ -38,8 +38,9 @@ package final class ChildProcess: Sendable {
         .missingProgram, "\(self.executable.path) is missing. Build it with: swift build -c release")
     }
     let process = Process()
-    process.executableURL = self.executable
-    process.arguments = self.arguments
+    // `fleet` ignores these signals to hear them its own way, and a child would inherit that.
+    process.executableURL = URL(filePath: "/usr/bin/env")
+    process.arguments = ["--default-signal=INT,TERM", self.executable.path] + self.arguments
     process.environment = ProcessInfo.processInfo.environment.merging(self.environment) { _, new in new }
     process.standardInput = FileHandle.nullDevice
     process.standardError = try self.openLog()
