@@ -10,8 +10,8 @@ import Testing
 
 /// The agent over real sockets, with real control programs.
 @Suite struct AgentTests {
-  private let sockets: Sockets
-  private let folder: TemporaryFolder
+  let sockets: Sockets
+  let folder: TemporaryFolder
 
   init() throws {
     self.sockets = try Sockets()
@@ -19,7 +19,7 @@ import Testing
   }
 
   /// Runs an agent and its server in this process.
-  private func withAgent(
+  func withAgent(
     configure: (inout AgentSettings) -> Void = { _ in },
     _ body: @Sendable @escaping (Robot, RobotService.Client<ZeroMQClientTransport>) async throws -> Void
   ) async throws {
@@ -54,7 +54,7 @@ import Testing
     }
   }
 
-  private func program(_ name: String, _ arguments: [String] = []) throws -> Child {
+  func program(_ name: String, _ arguments: [String] = []) throws -> Child {
     try .python(
       ["deploy/robots/\(name)", "--agent", self.sockets.text("robot"), "--robot", "r1"] + arguments,
       output: self.folder.path + "/program.log")

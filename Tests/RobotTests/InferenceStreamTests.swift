@@ -7,7 +7,7 @@ import Testing
 @testable import RobotCore
 
 /// Answers by the task's name: "slow" never, "refused" with an error, "other" as another version.
-private struct InferenceStub: InferenceService.SimpleServiceProtocol {
+struct InferenceStub: InferenceService.SimpleServiceProtocol {
   let budgets = Box<[UInt64]>([])
 
   final class Box<Value: Sendable>: Sendable {

@@ -51,6 +51,8 @@ struct ControlStream: Sendable {
           session = try await TrialSession(start, robot: self.robot, makeCompressor: self.makeCompressor)
           if let started = session?.started {
             self.heard.trial(started.trialID)
+            // Told to give way while it began: the watch looks again.
+            self.robot.trials.changed.notify()
             try await responses.write(ControlResponse(response: .started(started)))
           }
         case .observe(let observe):
