@@ -124,14 +124,19 @@ import Testing
     await directives.close()
   }
 
-  @Test func keepsWhatItCalledDurableThroughAKill() async throws {
-    let settings = [
-      "robot.name=r1", "robot.rpc=\(self.sockets.text("robot"))", "robot.data=\(self.folder.path)/agent",
+  /// Of an agent that knows of ingest only.
+  private func agentArguments(data: String) -> [String] {
+    [
+      "robot.name=r1", "robot.rpc=\(self.sockets.text("robot"))", "robot.data=\(data)",
       "robot.acknowledgement-seconds=0.2", "robot.reserve-bytes=0",
       "ingest.rpc=\(self.sockets.text("ingest.rpc"))", "ingest.trials=\(self.sockets.text("ingest.trials"))",
       "ingest.publications=\(self.sockets.text("ingest.publications"))", "inference.rpc=",
       "monitor.telemetry=", "monitor.publications=", "rollout.rpc=", "rollout.publications=",
     ].flatMap { ["--set", $0] }
+  }
+
+  @Test func keepsWhatItCalledDurableThroughAKill() async throws {
+    let settings = self.agentArguments(data: self.folder.path + "/agent")
     let log = self.folder.path + "/agent.log"
     let client = GRPCClient(transport: try ZeroMQClientTransport(connect: self.sockets.endpoint("robot")))
     let robot = RobotService.Client(wrapping: client)
@@ -172,6 +177,48 @@ import Testing
     client.beginGracefulShutdown()
     try await running.value
     #expect(filed >= 6)
+  }
+
+  @Test func losesNothingOnAFullDisk() async throws {
+    let disk = self.folder.path + "/disk"
+    try DiskFolder.make(disk)
+    let script = "mount -t tmpfs -o size=400k none \(disk) && exec \"$@\""
+    let folder = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().path
+    let built = folder.contains(".build") ? folder : Child.root + "/.build/debug"
+    let agent = try Child(
+      "/usr/bin/unshare",
+      ["--map-root-user", "--mount", "sh", "-c", script, "sh", "\(built)/robot"]
+        + self.agentArguments(data: disk + "/data"),
+      output: self.folder.path + "/agent.log", missing: "it is part of util-linux, which every Debian has.")
+    try await eventually("the agent is up; it said: \(agent.text)") { agent.text.contains("READY robot") }
+    let client = GRPCClient(transport: try ZeroMQClientTransport(connect: self.sockets.endpoint("robot")))
+    let robot = RobotService.Client(wrapping: client)
+    let running = Task { try await client.runConnections() }
+    let program = try self.program("synthetic", ["--size", "128", "--steps", "20"])
+    let count = 30
+    _ = try await robot.enqueue(
+      Messages.order("o1", seeds: (0..<UInt64(count)).map { $0 }), options: .within(.seconds(20)))
+    try await eventually("the disk is full; the agent said: \(agent.text.suffix(2_000))") {
+      agent.text.contains("trial dropped") || program.text.contains("RESOURCE_EXHAUSTED")
+    }
+    let full = try await robot.getStatus(GetRobotStatusRequest(), options: .within(.seconds(20)))
+    #expect(full.filed > 0 && full.filed < UInt64(count))
+    let ingest = IngestDouble()
+    try await ingest.serve(on: self.sockets) {
+      try await eventually(
+        "all trials are done; the agent said: \(agent.text.suffix(2_000))", within: .seconds(60)
+      ) {
+        ingest.whole.count == count
+      }
+    }
+    let seeds = ingest.whole.values.compactMap { $0.header?.seed }
+    #expect(Set(seeds).count == count, "each seed once")
+    program.signal(SIGTERM)
+    agent.signal(SIGTERM)
+    try await program.wait()
+    try await agent.wait()
+    client.beginGracefulShutdown()
+    try await running.value
   }
 
   @Test func recordsAnExpertOfMetaWorld() async throws {

@@ -43,6 +43,8 @@ package actor TrialRecorder {
   private var steps: [TrialStep] = []
   private var recorded: UInt32 = 0
   private var nextNumber: UInt32 = 0
+  /// A write that failed may have left half an event: nothing may come after it.
+  private var failure: RobotError?
 
   /// Creates the trial's file at `path` and writes its header.
   /// - Parameters:
@@ -94,6 +96,8 @@ package actor TrialRecorder {
         TrialEnd(
           outcome: outcome, failureCode: failureCode, operatorIntervention: operatorIntervention,
           steps: self.recorded, endedUnixNanos: endedUnixNanos)))
+    // Whether the sync succeeds or not, nothing may come after the end.
+    self.failure = RobotError(.diskFailed, "Trial \(self.header.trialID) has its end already.")
     try self.file.synchronize()
     return self.file.bytes
   }
@@ -112,9 +116,15 @@ package actor TrialRecorder {
   }
 
   private func write(_ event: TrialEvent.Event) throws {
-    try self.file.append(
-      TrialEvent(
-        robot: self.header.robot, trialID: self.header.trialID, number: self.nextNumber, event: event))
+    if let failure { throw failure }
+    do throws(RobotError) {
+      try self.file.append(
+        TrialEvent(
+          robot: self.header.robot, trialID: self.header.trialID, number: self.nextNumber, event: event))
+    } catch {
+      self.failure = error
+      throw error
+    }
     self.nextNumber += 1
   }
 }

@@ -51,6 +51,8 @@ struct TrialSession {
         header: self.header, path: path, executor: robot.recorderExecutor,
         limitBytes: robot.configuration.trialBytes, makeCompressor: makeCompressor)
     } catch {
+      await robot.queue.returned(orderID: start.orderID, seed: start.seed)
+      await robot.spool.discard(trialID: trialID)
       robot.trials.release(trialID)
       throw error
     }
@@ -105,7 +107,12 @@ struct TrialSession {
       if finish.failureCode.isEmpty { finish.failureCode = "stopped" }
     }
     let filed = try await self.file(finish)
-    try await self.robot.queue.finished(orderID: self.header.orderID, seed: self.header.seed)
+    do {
+      try await self.robot.queue.finished(orderID: self.header.orderID, seed: self.header.seed)
+    } catch {
+      // The trial is filed all the same. At worst its seed is done once more after a restart.
+      self.robot.logger.error("order not updated", metadata: ["error": "\(error)"])
+    }
     self.robot.vitals.trialEnded(finish.outcome, mode: self.header.mode)
     self.robot.telemetry.send(
       .trial(
@@ -125,6 +132,7 @@ struct TrialSession {
       self.robot.logger.error(
         "trial dropped", metadata: ["trial.id": "\(self.trialID)", "error": "\(error)"])
       await self.robot.spool.discard(trialID: self.trialID)
+      await self.robot.queue.returned(orderID: self.header.orderID, seed: self.header.seed)
       self.robot.trials.release(self.trialID)
     }
   }

@@ -110,7 +110,8 @@ package actor Spool {
     try DiskFolder.synchronize("\(self.folder)/ready")
     self.entries[trialID] = entry
     self.ledger.filed = entry.ordinal
-    try DiskFolder.writeJSON(self.ledger, "\(self.folder)/ledger.json")
+    // The trial is filed whatever becomes of this: a restart finds its number in its name.
+    try? DiskFolder.writeJSON(self.ledger, "\(self.folder)/ledger.json")
     self.changed.notify()
     return entry
   }

@@ -112,6 +112,14 @@ package actor WorkQueue {
     self.handed = handed
   }
 
+  /// The trial that began will not be filed, for no fault of its own: it is handed out again.
+  package func returned(orderID: String, seed: UInt64) {
+    guard self.handed?.orderID == orderID, self.handed?.seed == seed else { return }
+    self.handed?.running = false
+    self.handed?.attempts = 0
+    self.changed.notify()
+  }
+
   /// The trial is filed, or will never be.
   package func finished(orderID: String, seed: UInt64) throws(RobotError) {
     guard !orderID.isEmpty else { return }
