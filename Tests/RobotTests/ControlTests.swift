@@ -52,18 +52,19 @@ import Trials
     robot.model.desire(DesiredVersion(robot: "r1", version: "v1", releaseID: "rel", generation: 1))
     robot.model.install(FixedPolicy())
     try await withService(robot) { client in
+      _ = try await control(client, [Messages.start(), Messages.observe(0), Messages.finish(.failure)])
       for outcome in [Outcome.failure, .failure, .aborted] {
         let answers = try await control(
           client, [Messages.start(.labelledPolicy), Messages.observe(0), Messages.finish(outcome, "timeout")])
         #expect(answers[1].command?.action == [0.1, 0.2, 0.3, 0.4])
         #expect(answers[1].command?.modelVersion == "v1")
       }
-      #expect(try await client.getStatus(GetRobotStatusRequest()).heartbeat?.consecutiveFailures == 2)
+      #expect(try await client.getStatus(GetRobotStatusRequest()).heartbeat?.consecutiveFailures == 3)
       _ = try await control(
         client, [Messages.start(.policy), Messages.observe(0, expert: []), Messages.finish()])
       #expect(try await client.getStatus(GetRobotStatusRequest()).heartbeat?.consecutiveFailures == 0)
     }
-    let first = try #require(await robot.spool.pending.first)
+    let first = try #require(await robot.spool.pending.dropFirst().first)
     let events = try #require(try await robot.spool.events(of: first.trialID))
     #expect(events.header?.modelVersion == "v1" && events.header?.releaseID == "rel")
     #expect(events.steps.first?.expertAction == [0.5, -0.5, 0, 1])

@@ -113,7 +113,7 @@ struct TrialSession {
       // The trial is filed all the same. At worst its seed is done once more after a restart.
       self.robot.logger.error("order not updated", metadata: ["error": "\(error)"])
     }
-    self.robot.vitals.trialEnded(finish.outcome, mode: self.header.mode)
+    self.robot.vitals.trialEnded(finish.outcome)
     self.robot.telemetry.send(
       .trial(
         TrialFinished(

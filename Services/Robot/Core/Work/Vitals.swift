@@ -45,9 +45,10 @@ package final class Vitals: Sendable {
     try? DiskFolder.writeJSON(kept, self.path)
   }
 
-  /// Counts failures in a row. Demonstrations say nothing about a policy, and an aborted trial says nothing at all.
-  package func trialEnded(_ outcome: Outcome, mode: ControlMode) {
-    guard mode != .demonstration, outcome == .success || outcome == .failure else { return }
+  /// Counts failures in a row, whoever acted: an expert who fails again and again has a broken robot. An aborted trial
+  /// says nothing.
+  package func trialEnded(_ outcome: Outcome) {
+    guard outcome == .success || outcome == .failure else { return }
     let kept = self.state.withLock { state in
       state.kept.consecutiveFailures = outcome == .success ? 0 : state.kept.consecutiveFailures + 1
       return state.kept
