@@ -150,8 +150,16 @@ func chosen(_ all: [Target]) -> [Target] {
   return all.filter { needed.contains($0.name) }
 }
 
+let targets = chosen(cLibraries + modules + services + generator + suites)
+
+/// What `Tests/Benchmarks` measures.
+let products: [Product] = ["Bus", "Schemas"].compactMap { name in
+  targets.contains { $0.name == name } ? .library(name: name, targets: [name]) : nil
+}
+
 let package = Package(
   name: "FleetLoop",
+  products: products,
   dependencies: [
     .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -162,7 +170,7 @@ let package = Package(
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
   ],
-  targets: chosen(cLibraries + modules + services + generator + suites),
+  targets: targets,
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11,
   cxxLanguageStandard: .cxx20
