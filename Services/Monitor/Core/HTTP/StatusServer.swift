@@ -27,7 +27,7 @@ package struct StatusServer: Service {
         .address,
         "monitor.http is \(text), which others can reach: set monitor.http-token, or bind to 127.0.0.1.")
     }
-    let server = HTTPServer(address: try .inet(ip4: host, port: port), timeout: 10)
+    let server = HTTPServer(address: try .inet(ip4: host, port: port), timeout: 10, logger: .disabled)
     let guarded = Gate(token: token)
     await server.appendRoute("GET /healthz") { _ in
       HTTPResponse(
@@ -63,16 +63,24 @@ package struct StatusServer: Service {
   private static func listen(
     _ server: HTTPServer, _ running: Task<Void, any Error>, _ text: String, _ host: String
   ) async throws -> String {
+    let listening = Task { try await server.waitUntilListening(timeout: 5) }
+    // A server that fails never listens.
+    let watch = Task {
+      _ = await running.result
+      listening.cancel()
+    }
+    defer { watch.cancel() }
     do {
-      // Not raced against `running`: waiting for an unstructured task does not end with its waiter.
-      try await server.waitUntilListening(timeout: 5)
-      guard case .ip4(_, let port)? = await server.listeningAddress else { return text }
-      return "\(host):\(port)"
+      try await listening.value
     } catch {
       running.cancel()
+      var reason = "\(error)"
+      if case .failure(let cause) = await running.result { reason = "\(cause)" }
       throw MonitorError(
-        .address, "Cannot serve HTTP at \(text): \(error). Is the port in use? Choose another monitor.http.")
+        .address, "Cannot serve HTTP at \(text): \(reason). Is the port in use? Choose another monitor.http.")
     }
+    guard case .ip4(_, let port)? = await server.listeningAddress else { return text }
+    return "\(host):\(port)"
   }
 
   private static func parse(_ text: String) throws(MonitorError) -> (host: String, port: UInt16) {
