@@ -1,0 +1,143 @@
+import Artifacts
+import Foundation
+import Schemas
+import Testing
+
+@testable import RolloutCore
+
+@Suite("ModelRegistry")
+struct ModelRegistryTests {
+  private let folder: TemporaryFolder
+  private let maker: ModelMaker
+  private let registry: ModelRegistry
+
+  init() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.path
+    self.folder = folder
+    self.maker = try ModelMaker(folder: path)
+    self.registry = try ModelRegistry(folder: "\(path)/models") { () throws(ArtifactError) in
+      try ModelTrust(path: "\(path)/signing.pub")
+    }
+  }
+
+  @discardableResult
+  private func register(_ chunks: [ModelChunk]) async throws -> RegisterModelResponse {
+    let upload = try await self.registry.begin()
+    do {
+      for chunk in chunks { try await self.registry.receive(chunk, of: upload) }
+      return try await self.registry.finish(upload)
+    } catch {
+      await self.registry.abandon(upload)
+      throw error
+    }
+  }
+
+  private func get(_ request: GetModelRequest) async throws -> [ModelChunk] {
+    let download = try await self.registry.open(request)
+    var chunks: [ModelChunk] = []
+    while let chunk = try await self.registry.next(download) { chunks.append(chunk) }
+    await self.registry.end(download)
+    return chunks
+  }
+
+  @Test func `a model comes out as it went in, once`() async throws {
+    let chunks = try self.maker.make("v1")
+    let first = try await self.register(chunks)
+    #expect(first == RegisterModelResponse(version: "v1"))
+    #expect(try await self.register(chunks).alreadyRegistered)
+    #expect(try await self.get(GetModelRequest(version: "v1")) == chunks)
+    #expect(try await self.registry.manifests().map(\.version) == ["v1"])
+  }
+
+  @Test func `what the receiver has is left out`() async throws {
+    let chunks = try self.maker.make("v1")
+    try await self.register(chunks)
+    #expect(try await self.get(GetModelRequest(version: "v1", manifestOnly: true)).count == 1)
+    let manifest = try #require(try await self.registry.manifests().first)
+    let rest = try await self.get(
+      GetModelRequest(version: "v1", haveSha256: [try #require(manifest.files.first).sha256]))
+    #expect(rest.count == 2)
+    guard case .piece(let piece)? = rest.last?.part else {
+      Issue.record("the last chunk is no piece")
+      return
+    }
+    #expect(piece.name == "file-1")
+  }
+
+  @Test func `a tampered file, manifest or signature is refused and leaves nothing`() async throws {
+    let chunks = try self.maker.make("v1")
+    var file = chunks
+    guard case .piece(var piece)? = file[1].part, case .manifest(let signed)? = chunks[0].part else {
+      Issue.record("chunks in another order")
+      return
+    }
+    piece.data[5] ^= 1
+    file[1] = ModelChunk(part: .piece(piece))
+    await #expect(throws: ArtifactError.self) { try await self.register(file) }
+    for change in 0..<3 {
+      var bad = signed
+      switch change {
+      case 0: bad.manifest[bad.manifest.count - 1] ^= 1
+      case 1: bad.signature[0] ^= 1
+      default: bad.signature = []
+      }
+      await #expect(throws: ArtifactError.self) {
+        try await self.register([ModelChunk(part: .manifest(bad))] + chunks.dropFirst())
+      }
+    }
+    #expect(try await self.registry.manifests().isEmpty)
+    #expect(await !self.registry.contains("v1"))
+  }
+
+  @Test func `a stranger's model is refused`() async throws {
+    let other = try TemporaryFolder()
+    let chunks = try ModelMaker(folder: other.path).make("v1")
+    do {
+      try await self.register(chunks)
+      Issue.record("registered")
+    } catch let error as ArtifactError {
+      #expect(error.code == .untrustedKey)
+    }
+  }
+
+  @Test func `a model without its end is refused, and welcome when it is whole`() async throws {
+    let chunks = try self.maker.make("v1")
+    for count in 0..<chunks.count {
+      await #expect(throws: ArtifactError.self) { try await self.register(Array(chunks.prefix(count))) }
+      #expect(await !self.registry.contains("v1"))
+    }
+    #expect(try await self.register(chunks).version == "v1")
+  }
+
+  @Test func `a version is never used again for other content`() async throws {
+    try await self.register(try self.maker.make("v1"))
+    let other = try self.maker.make("v1", seed: 2)
+    do {
+      try await self.register(other)
+      Issue.record("registered")
+    } catch let error as RolloutError {
+      #expect(error.code == .conflict)
+    }
+    // Nor where both come in at the same time.
+    let first = try self.maker.make("v2", seed: 3)
+    let second = try self.maker.make("v2", seed: 4)
+    let (one, two) = (try await self.registry.begin(), try await self.registry.begin())
+    for chunk in first { try await self.registry.receive(chunk, of: one) }
+    for chunk in second { try await self.registry.receive(chunk, of: two) }
+    _ = try await self.registry.finish(one)
+    await #expect(throws: RolloutError.self) { try await self.registry.finish(two) }
+  }
+
+  @Test func `uploads are bounded, and what a killed process left is swept`() async throws {
+    for _ in 0..<ModelRegistry.maximumUploads { _ = try await self.registry.begin() }
+    await #expect(throws: RolloutError.self) { try await self.registry.begin() }
+    let left = "\(self.folder.path)/models/objects/aa.123.partial"
+    try Data([1]).write(to: URL(filePath: left))
+    let path = self.folder.path
+    _ = try ModelRegistry(folder: "\(path)/models") { () throws(ArtifactError) in
+      try ModelTrust(path: "\(path)/signing.pub")
+    }
+    #expect(!FileManager.default.fileExists(atPath: left))
+  }
+}
