@@ -131,13 +131,18 @@ actor ClientConnection: LoopDriver {
   private func takeTurn() -> Bool {
     self.watchConnection()
     let sent = self.sendOutgoing()
-    var received = 0
-    while received < Self.batch, let frames = self.socket.receive(limit: 3) {
-      received += 1
+    let isBatchFull = self.receive(atMost: Self.batch)
+    self.giveUpWaiting()
+    return sent || isBatchFull
+  }
+
+  /// - Returns: whether there may be more to receive.
+  private func receive(atMost limit: Int) -> Bool {
+    for _ in 0..<limit {
+      guard let frames = self.socket.receive(limit: 3) else { return false }
       self.handle(frames)
     }
-    self.giveUpWaiting()
-    return sent || received == Self.batch
+    return true
   }
 
   private func currentInterests() -> LoopInterests {
@@ -183,6 +188,8 @@ actor ClientConnection: LoopDriver {
 
   private func loseConnection() {
     self.isConnected = false
+    // What the server said before it went still counts.
+    while self.receive(atMost: Self.batch) {}
     BusMetrics.count(.disconnects)
     let lost = self.calls.filter { $0.value.isOpened }
     for (id, open) in lost {
