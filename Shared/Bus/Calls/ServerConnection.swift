@@ -26,6 +26,10 @@ actor ServerConnection: LoopDriver {
   /// Handlers that were cancelled have this long to return.
   private static let abandonment: Duration = .seconds(2)
 
+  /// After the last call the socket reads on for so long: TCP takes a connection that is closed with something
+  /// unread for broken, and what the server said last would be lost with it.
+  private static let farewell: Duration = .milliseconds(50)
+
   private let loop: SocketLoop
   nonisolated var unownedExecutor: UnownedSerialExecutor { self.loop.asUnownedSerialExecutor() }
   nonisolated let endpoint: Endpoint
@@ -49,6 +53,7 @@ actor ServerConnection: LoopDriver {
   private var nextProbe: ContinuousClock.Instant?
   private var shutdown = Shutdown.none
   private var endsBefore: ContinuousClock.Instant?
+  private var closesAt: ContinuousClock.Instant?
 
   init(endpoint: Endpoint, security: ServerSecurity, configuration: ZeroMQServerTransport.Configuration)
     throws
@@ -133,7 +138,8 @@ actor ServerConnection: LoopDriver {
       (self.socket.handle, ZMQ_POLLIN), (self.monitor.socket.handle, ZMQ_POLLIN),
     ])
     if let authenticator { interests.sockets.append((authenticator.socket.handle, ZMQ_POLLIN)) }
-    interests.deadline = [self.nextDeadline, self.nextProbe, self.endsBefore].compactMap { $0 }.min()
+    interests.deadline = [self.nextDeadline, self.nextProbe, self.endsBefore, self.closesAt].compactMap { $0 }
+      .min()
     return interests
   }
 
@@ -146,7 +152,7 @@ actor ServerConnection: LoopDriver {
     for parts in outgoing { self.send(of: parts) }
     if shutdown != self.shutdown { self.beginShutdown(shutdown) }
     if self.shutdown != .none, self.active.load(ordering: .sequentiallyConsistent) == 0, self.calls.isEmpty {
-      self.loop.stop()
+      self.closesAt = self.closesAt ?? .now + Self.farewell
     }
     return !outgoing.isEmpty
   }
@@ -366,8 +372,9 @@ actor ServerConnection: LoopDriver {
   // MARK: Time
 
   private func lookAtClock() {
-    guard self.nextDeadline != nil || self.nextProbe != nil || self.endsBefore != nil else { return }
+    guard self.nextDeadline != nil || self.nextProbe != nil || self.shutdown != .none else { return }
     let now = ContinuousClock.now
+    if let end = self.closesAt, end <= now { return self.loop.stop() }
     if let deadline = self.nextDeadline, deadline <= now { self.expire(now) }
     if let probe = self.nextProbe, probe <= now { self.probePeers(now) }
     if let end = self.endsBefore, end <= now {
