@@ -1,0 +1,105 @@
+internal import Logging
+internal import Policy
+internal import Schemas
+
+/// One job from its request to a registered model. Every stage can be done again after a kill.
+struct JobPipeline: Sendable {
+  let peers: Peers
+  let shelf: ModelShelf
+  let store: JobStore
+  let settings: TrainingSettings.Values
+  let logger: Logger
+
+  /// - Parameter tell: takes word of the job's progress, in order.
+  /// - Returns: the registered model's manifest.
+  func run(
+    _ job: TrainingJob, control: JobControl, tell: @escaping @Sendable (TrainingProgress) -> Void
+  ) async throws -> ModelManifest {
+    guard let request = job.request else { throw TrainingError(.invalidRequest, "The job has no request.") }
+    if let manifest = await self.shelf.kept(request.version) {
+      // It was made before a kill; only the registry may not know it.
+      return try await self.register(manifest, control, tell)
+    }
+    tell(TrainingProgress(state: .loading))
+    let parent =
+      request.kind == .pretrain
+      ? nil : try await control.retrying { try await self.shelf.parent(request.parent) }
+    let network = try NetworkConfiguration(parent?.manifest.policy ?? request.policy ?? .init())
+    let configuration = JobPlan.configuration(request.kind, request.configuration ?? .init())
+    let options = try TrainingOptions(configuration, imageSize: network.imageSize)
+    let (samples, snapshot) = try await control.retrying {
+      try await self.load(job.jobID, request.query ?? .init(), network, control)
+    }
+    let plan = try JobPlan(
+      kind: request.kind, request: request, parentTasks: parent?.manifest.tasks ?? [],
+      dataTasks: samples.tasks,
+      options: options)
+    try control.check()
+    let store = self.store
+    let logger = self.logger
+    let optimisation = Optimisation(
+      network: network, options: options, plan: plan, parent: parent.map { ($0.manifest.tasks, $0.files) },
+      samples: samples, threads: self.settings.threads, control: control,
+      loadCheckpoint: { store.checkpoint(of: job.jobID) },
+      saveCheckpoint: { try store.saveCheckpoint($0, of: job.jobID) }, tell: tell,
+      warn: { logger.warning("\($0)", metadata: ["job": "\(job.jobID)"]) })
+    let result = try await offPool("fleetloop.training.optimisation") { try optimisation.run() }
+    let serial = (try await control.retrying { try await self.peers.models() }.map(\.serial).max() ?? 0) + 1
+    let manifest = try await self.shelf.keep(
+      Self.manifest(request, configuration, network, snapshot, serial, result), files: result.files)
+    return try await self.register(manifest, control, tell)
+  }
+
+  private func register(
+    _ manifest: ModelManifest, _ control: JobControl, _ tell: @Sendable (TrainingProgress) -> Void
+  ) async throws -> ModelManifest {
+    tell(TrainingProgress(state: .registering))
+    try await control.retrying { try await self.shelf.register(manifest.version) }
+    return manifest
+  }
+
+  private func load(
+    _ job: String, _ query: TrialQuery, _ network: NetworkConfiguration, _ control: JobControl
+  ) async throws -> (TrialSamples, String) {
+    // After a restart the same snapshot: a checkpoint belongs to its data.
+    let snapshot: String
+    if let known = self.store.snapshot(of: job) {
+      snapshot = known
+    } else {
+      snapshot = try await self.peers.snapshot(of: query).snapshotID
+      try self.store.saveSnapshot(snapshot, of: job)
+    }
+    let builder = try DatasetBuilder(
+      network: network, folder: self.settings.data, cacheLimit: self.settings.cacheBytes)
+    try await self.peers.readTrials(of: snapshot) { event in
+      try control.check()
+      try await builder.take(event)
+    }
+    let samples = try await builder.finish()
+    let skipped = await builder.skipped
+    for (trial, reason) in skipped.prefix(20) {
+      self.logger.notice("skipped a trial", metadata: ["trial": "\(trial)", "reason": "\(reason)"])
+    }
+    self.logger.info(
+      "dataset loaded",
+      metadata: [
+        "job": "\(job)", "snapshot": "\(snapshot)", "trials": "\(samples.trials.count)",
+        "samples": "\(samples.images.count)", "skipped": "\(skipped.count)",
+      ])
+    return (samples, snapshot)
+  }
+
+  private static func manifest(
+    _ request: StartTrainingRequest, _ configuration: TrainingConfiguration, _ network: NetworkConfiguration,
+    _ snapshot: String, _ serial: UInt64, _ result: Optimisation.Result
+  ) -> ModelManifest {
+    var metrics = ["train_loss": result.trainLoss]
+    if !result.validationLoss.isNaN { metrics["validation_loss"] = result.validationLoss }
+    return ModelManifest(
+      version: request.version, parent: request.kind == .pretrain ? "" : request.parent,
+      policy: network.message, tasks: result.tasks, datasetSnapshot: snapshot, training: configuration,
+      metrics: metrics, parameters: UInt64(result.parameters), optimizerSteps: UInt64(result.steps),
+      trainSeconds: result.seconds, samplesPerSecond: result.samplesPerSecond, createdUnixNanos: unixNanos(),
+      jointMean: result.jointMean, jointDeviation: result.jointDeviation, serial: serial)
+  }
+}

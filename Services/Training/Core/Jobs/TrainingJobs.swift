@@ -1,0 +1,287 @@
+internal import Artifacts
+import Foundation
+package import Logging
+internal import Policy
+package import Schemas
+package import ServiceKit
+import ServiceLifecycle
+
+/// Every job: those that wait, the one that runs, those that have ended. One runs at a time; all survive a restart.
+package actor TrainingJobs: Service {
+  /// Jobs that may wait.
+  static let maximumWaiting = 32
+
+  private let store: JobStore
+  private let shelf: ModelShelf
+  private let pipeline: JobPipeline
+  private let peers: Peers
+  private let publish: @Sendable (TrainingProgress) async -> Void
+  private let metrics: MetricsRegistry
+  private let logger: Logger
+  /// In the order of their ids, which begin with their time.
+  private var jobs: [String: TrainingJob] = [:]
+  private var waiting: [String] = []
+  private var running: (id: String, control: JobControl)?
+  private var isEnding = false
+  private var watchers: [String: [UUID: AsyncStream<TrainingProgress>.Continuation]] = [:]
+  private var wake: CheckedContinuation<Void, Never>?
+  /// Words for the fleet, in order; a fleet that does not listen loses old ones.
+  private let outbox: (words: AsyncStream<TrainingProgress>, put: AsyncStream<TrainingProgress>.Continuation)
+
+  /// - Parameter publish: tells the fleet about progress; must not wait long.
+  /// - Throws: ``Artifacts/ArtifactError`` where the folder or the key cannot be used.
+  package init(
+    settings: TrainingSettings.Values, peers: Peers, metrics: MetricsRegistry, logger: Logger,
+    publish: @escaping @Sendable (TrainingProgress) async -> Void
+  ) throws {
+    let store = try JobStore(folder: "\(settings.data)/jobs")
+    let shelf = try ModelShelf(
+      folder: "\(settings.data)/models", key: SigningKey.loadOrCreate(at: settings.key), peers: peers)
+    self.store = store
+    self.shelf = shelf
+    self.peers = peers
+    self.metrics = metrics
+    self.logger = logger
+    self.publish = publish
+    let (words, put) = AsyncStream.makeStream(
+      of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(256))
+    self.outbox = (words, put)
+    self.pipeline = JobPipeline(peers: peers, shelf: shelf, store: store, settings: settings, logger: logger)
+    for job in store.load() {
+      self.jobs[job.jobID] = job
+      if !job.hasEnded { self.waiting.append(job.jobID) }
+    }
+  }
+
+  // MARK: Requests
+
+  /// Takes a job in.
+  /// - Throws: ``TrainingError``, ``Policy/PolicyError`` for a request that cannot be done.
+  package func start(_ request: StartTrainingRequest) async throws -> TrainingJob {
+    try await self.validate(request)
+    guard !self.isEnding else { throw TrainingError(.interrupted, "Training is ending; ask again later.") }
+    guard self.waiting.count < Self.maximumWaiting else {
+      throw TrainingError(.busy, "\(self.waiting.count) jobs wait already; ask again when some are done.")
+    }
+    if let other = self.jobs.values.first(where: { $0.request?.version == request.version && !$0.isVoid }) {
+      throw TrainingError(
+        .alreadyExists, "Job \(other.jobID) makes model \(request.version) already; choose another version.")
+    }
+    let id = "\(unixNanos())-\(request.version)"
+    let progress = TrainingProgress(
+      jobID: id, version: request.version, state: .queued, validationLoss: .nan)
+    let job = TrainingJob(jobID: id, request: request, progress: progress)
+    try self.store.save(job)
+    self.jobs[id] = job
+    self.waiting.append(id)
+    self.forgetOldJobs()
+    self.wakeUp()
+    return job
+  }
+
+  package func job(_ id: String) throws -> TrainingJob {
+    guard let job = self.jobs[id] else {
+      throw TrainingError(
+        .notFound, "There is no job '\(id.prefix(128))'. ListJobs names those that are known.")
+    }
+    return job
+  }
+
+  package func list() -> [TrainingJob] { self.jobs.keys.sorted().compactMap { self.jobs[$0] } }
+
+  /// Ends a job without a model. A job that has ended stays what it is.
+  package func cancel(_ id: String) throws -> TrainingJob {
+    let job = try self.job(id)
+    guard !job.hasEnded else { return job }
+    if self.running?.id == id {
+      self.running?.control.request(.cancelled)
+    } else {
+      self.waiting.removeAll { $0 == id }
+      self.note(TrainingProgress(state: .cancelled), of: id)
+    }
+    return try self.job(id)
+  }
+
+  /// Progress from now on, the present state first; ends with the job.
+  package func watch(_ id: String) throws -> AsyncStream<TrainingProgress> {
+    let job = try self.job(id)
+    let (stream, continuation) = AsyncStream.makeStream(
+      of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(16))
+    if let progress = job.progress { continuation.yield(progress) }
+    guard !job.hasEnded else {
+      continuation.finish()
+      return stream
+    }
+    let key = UUID()
+    self.watchers[id, default: [:]][key] = continuation
+    continuation.onTermination = { [weak self] _ in
+      Task { await self?.unwatch(id, key) }
+    }
+    return stream
+  }
+
+  private func unwatch(_ id: String, _ key: UUID) { self.watchers[id]?[key] = nil }
+
+  private func validate(_ request: StartTrainingRequest) async throws {
+    guard ManifestRules.isName(request.version) else {
+      throw TrainingError(
+        .invalidRequest,
+        "'\(request.version.prefix(64))' is no version: 1 to 64 letters, digits, '.', '_' or '-', not first '.'."
+      )
+    }
+    guard [.pretrain, .update, .finetune].contains(request.kind) else {
+      throw TrainingError(.invalidRequest, "The kind of training must be PRETRAIN, UPDATE or FINETUNE.")
+    }
+    guard (request.kind == .pretrain) == request.parent.isEmpty else {
+      throw TrainingError(
+        .invalidRequest,
+        request.parent.isEmpty
+          ? "UPDATE and FINETUNE need the version of a parent."
+          : "PRETRAIN starts from nothing; leave parent empty.")
+    }
+    let network = try NetworkConfiguration(request.policy ?? .init())
+    _ = try TrainingOptions(request.configuration ?? .init(), imageSize: network.imageSize)
+    let known: [String]
+    do {
+      known = try await self.peers.models().map(\.version)
+    } catch {
+      throw TrainingError(.unavailable, "The model registry (rollout) does not answer.", cause: error)
+    }
+    guard !known.contains(request.version) else {
+      throw TrainingError(
+        .alreadyExists, "Model \(request.version) is registered already; choose another version.")
+    }
+    guard request.parent.isEmpty || known.contains(request.parent) else {
+      throw TrainingError(
+        .notFound,
+        "There is no model '\(request.parent.prefix(64))' to start from. Registered: \(known.joined(separator: ", "))."
+      )
+    }
+  }
+
+  // MARK: Work
+
+  /// Does one job after the other until the service ends.
+  package func run() async throws {
+    let (publish, words) = (self.publish, self.outbox.words)
+    async let telling: Void = { for await word in words { await publish(word) } }()
+    await withTaskCancellationOrGracefulShutdownHandler {
+      while !self.isEnding {
+        guard !self.waiting.isEmpty else {
+          await withCheckedContinuation { self.wake = $0 }
+          continue
+        }
+        await self.perform(self.waiting.removeFirst())
+      }
+      self.outbox.put.finish()
+    } onCancelOrGracefulShutdown: {
+      Task { await self.end() }
+    }
+    await telling
+  }
+
+  private func end() {
+    self.isEnding = true
+    self.running?.control.request(.interrupted)
+    for watchers in self.watchers.values { for watcher in watchers.values { watcher.finish() } }
+    self.wakeUp()
+  }
+
+  private func wakeUp() {
+    self.wake?.resume()
+    self.wake = nil
+  }
+
+  private func perform(_ id: String) async {
+    guard let job = self.jobs[id] else { return }
+    let control = JobControl()
+    self.running = (id, control)
+    defer { self.running = nil }
+    let (progress, continuation) = AsyncStream.makeStream(
+      of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(64))
+    let pipeline = self.pipeline
+    // Progress comes from a thread; it is taken here in order, and all of it before the job's last word.
+    async let outcome: Result<ModelManifest, any Error> = {
+      defer { continuation.finish() }
+      do {
+        return .success(try await pipeline.run(job, control: control) { continuation.yield($0) })
+      } catch {
+        return .failure(error)
+      }
+    }()
+    for await word in progress { self.note(word, of: id) }
+    await self.finish(id, await outcome)
+  }
+
+  private func finish(_ id: String, _ outcome: Result<ModelManifest, any Error>) async {
+    switch outcome {
+    case .success(let manifest):
+      self.jobs[id]?.manifest = manifest
+      self.note(TrainingProgress(state: .done), of: id)
+      self.logger.info("model registered", metadata: ["job": "\(id)", "version": "\(manifest.version)"])
+    case .failure(let error):
+      let code = (error as? TrainingError)?.code
+      // Not the job's end: it is done again at the next start.
+      if code == .interrupted || (self.isEnding && error is CancellationError) { return }
+      if code != .cancelled {
+        self.logger.error("job failed", metadata: ["job": "\(id)", "error": "\(TrainingError.text(error))"])
+      }
+      if let version = self.jobs[id]?.request?.version { try? await self.shelf.forget(version) }
+      self.note(
+        TrainingProgress(state: code == .cancelled ? .cancelled : .failed, error: TrainingError.text(error)),
+        of: id)
+    }
+    self.metrics.increment(
+      "fleetloop_training_jobs_total", labels: ["state": "\(self.jobs[id]?.progress?.state ?? .unspecified)"])
+    self.store.deleteCheckpoint(of: id)
+  }
+
+  /// Takes word of progress: kept on disk where the state changes, told to watchers and the fleet always.
+  private func note(_ word: TrainingProgress, of id: String) {
+    guard var job = self.jobs[id] else { return }
+    var progress = word
+    // A word without numbers is only a new state.
+    if word.state != .running, let last = job.progress, last.totalSteps > 0 {
+      progress = last
+      progress.state = word.state
+      progress.error = word.error
+      progress.remainingSeconds = 0
+    }
+    progress.jobID = id
+    progress.version = job.request?.version ?? ""
+    let changed = job.progress?.state != progress.state
+    job.progress = progress
+    self.jobs[id] = job
+    if changed {
+      do {
+        try self.store.save(job)
+      } catch {
+        self.logger.error("cannot save a job", metadata: ["job": "\(id)", "error": "\(error)"])
+      }
+    }
+    self.metrics.set("fleetloop_training_loss", to: progress.trainLoss)
+    self.metrics.set("fleetloop_training_samples_per_second", to: progress.samplesPerSecond)
+    for watcher in (self.watchers[id] ?? [:]).values { watcher.yield(progress) }
+    if job.hasEnded {
+      for watcher in (self.watchers.removeValue(forKey: id) ?? [:]).values { watcher.finish() }
+    }
+    self.outbox.put.yield(progress)
+  }
+
+  private func forgetOldJobs() {
+    let ended = self.list().filter(\.hasEnded)
+    for job in ended.prefix(max(0, self.jobs.count - JobStore.maximumJobs)) {
+      self.jobs[job.jobID] = nil
+      self.store.delete(job.jobID)
+    }
+  }
+}
+
+/// Unix time in nanoseconds.
+func unixNanos() -> Int64 { Int64(Date.now.timeIntervalSince1970 * 1e9) }
+
+extension TrainingJob {
+  var hasEnded: Bool { [.done, .failed, .cancelled].contains(self.progress?.state ?? .queued) }
+  /// Ended without a model: its version may be used again.
+  var isVoid: Bool { [.failed, .cancelled].contains(self.progress?.state ?? .queued) }
+}

@@ -1,0 +1,76 @@
+internal import Artifacts
+internal import GRPCCore
+internal import Policy
+internal import Schemas
+
+/// The models that training knows: parents that it fetched, and its own until they are registered.
+actor ModelShelf {
+  private let executor = QueueExecutor(label: "fleetloop.training.models")
+  nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
+
+  private let store: ArtifactStore
+  private let key: SigningKey
+  private let trust: ModelTrust
+  private let peers: Peers
+
+  init(folder: String, key: SigningKey, peers: Peers) throws {
+    self.store = try ArtifactStore(folder: folder)
+    self.key = key
+    self.trust = ModelTrust(keys: [key.verificationKey])
+    self.peers = peers
+  }
+
+  /// A parent's manifest and files, from here or the registry, verified.
+  func parent(_ version: String) async throws -> (manifest: ModelManifest, files: [String: [UInt8]]) {
+    if let model = try? self.store.open(version, trust: self.trust) { return model }
+    let intake = Intake(ArtifactReceiver(into: self.store, trust: self.trust), executor: self.executor)
+    try await self.peers.fetch(version) { try await intake.receive($0) }
+    try await intake.finish()
+    return try self.store.open(version, trust: self.trust)
+  }
+
+  /// Signs and keeps a new model.
+  func keep(
+    _ manifest: ModelManifest, files: [(name: String, bytes: [UInt8])]
+  ) throws -> ModelManifest {
+    var manifest = manifest
+    manifest.files = []
+    for file in files { manifest.files.append(try self.store.store(file.bytes, name: file.name)) }
+    try self.store.save(try self.key.sign(manifest))
+    return manifest
+  }
+
+  /// The manifest of a model that was kept here; nil where it was not.
+  func kept(_ version: String) -> ModelManifest? {
+    (try? self.store.manifest(of: version)).flatMap { try? self.trust.verify($0) }
+  }
+
+  func forget(_ version: String) throws { try self.store.remove(version) }
+
+  /// Sends a kept model to the registry. Sending it twice is harmless.
+  func register(_ version: String) async throws {
+    let sender = try ArtifactSender(version, from: self.store)
+    let answer = try await self.peers.register { writer in
+      for chunk in sender { try await writer.write(try chunk.get()) }
+    }
+    guard answer.version == version else {
+      throw TrainingError(
+        .unavailable, "The registry answered for model '\(answer.version)', not '\(version)'.")
+    }
+  }
+
+  /// One model on its way in, on the shelf's thread.
+  private actor Intake {
+    private let executor: QueueExecutor
+    nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
+    private var receiver: ArtifactReceiver
+
+    init(_ receiver: ArtifactReceiver, executor: QueueExecutor) {
+      self.receiver = receiver
+      self.executor = executor
+    }
+
+    func receive(_ chunk: ModelChunk) throws { try self.receiver.receive(chunk) }
+    func finish() throws { _ = try self.receiver.finish() }
+  }
+}
