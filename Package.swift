@@ -122,7 +122,8 @@ let suites: [Target] = [
   tests("ServiceKit", ["ServiceKit", "Bus", "Schemas", grpc, logging]),
   tests("Ingest", ["IngestCore", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
   tests("Training", ["TrainingCore", "Policy", "Artifacts", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
-  tests("Inference", ["InferenceCore", "Policy", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests(
+    "Inference", ["InferenceCore", "Policy", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, logging]),
   tests("Monitor", ["MonitorCore", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
   tests("Rollout", ["RolloutCore", "Artifacts", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
   tests(

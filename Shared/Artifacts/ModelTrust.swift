@@ -13,14 +13,14 @@ public struct ModelTrust: Sendable {
     self.minimumSerial = minimumSerial
   }
 
-  /// Trusts every `*.public` file of a folder, or one file.
+  /// Trusts every `*.pub` file of a folder, or one file.
   /// - Throws: ``ArtifactError`` `.notFound` where there is no key, `.invalidKey`.
   public init(path: String, minimumSerial: UInt64 = 0) throws(ArtifactError) {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw ArtifactError(
         .notFound,
-        "There is no model key at \(path). Training makes it at its first start; copy its '*.public' file here."
+        "There is no model key at \(path). Training makes it at its first start; copy its '*.pub' file here."
       )
     }
     guard isFolder.boolValue else {
@@ -28,10 +28,10 @@ public struct ModelTrust: Sendable {
       return
     }
     let names = ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? [])
-      .filter { $0.hasSuffix(".public") }.sorted()
+      .filter { $0.hasSuffix(".pub") }.sorted()
     guard !names.isEmpty else {
       throw ArtifactError(
-        .notFound, "The folder \(path) holds no '*.public' key; copy training's public key there.")
+        .notFound, "The folder \(path) holds no '*.pub' key; copy training's public key there.")
     }
     var keys: [VerificationKey] = []
     for name in names { keys.append(try VerificationKey(file: "\(path)/\(name)")) }

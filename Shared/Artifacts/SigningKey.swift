@@ -38,7 +38,12 @@ public struct SigningKey: Sendable {
     self = key
   }
 
-  /// The key in a file, made on first use; `path.public` holds the public half for those who verify.
+  /// Where the public half of the key in a file is: `keys/signing.pub` beside `keys/signing.key`.
+  public static func publicPath(of path: String) -> String {
+    (path as NSString).deletingPathExtension + ".pub"
+  }
+
+  /// The key in a file, made on first use; ``publicPath(of:)`` holds the public half for those who verify.
   /// - Throws: ``ArtifactError``.
   public static func loadOrCreate(at path: String) throws(ArtifactError) -> SigningKey {
     do {
@@ -47,7 +52,7 @@ public struct SigningKey: Sendable {
       let key = SigningKey()
       try DurableFile.makeFolder((path as NSString).deletingLastPathComponent)
       // Public half first: a key that signs is then never without the half that verifies.
-      try key.verificationKey.write(to: path + ".public")
+      try key.verificationKey.write(to: self.publicPath(of: path))
       try DurableFile.write(Array(Digest.hex(key.seed).utf8), to: path, mode: 0o600)
       return key
     }

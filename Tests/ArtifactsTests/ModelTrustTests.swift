@@ -75,6 +75,9 @@ import Testing
     #expect(made.verificationKey == again.verificationKey)
     let mode = try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
     #expect(mode == 0o600)
+    #expect(
+      try ModelTrust(path: "\(folder.path)/keys/model.pub").verify(again.sign(.init(version: "v1"))).tasks
+        == [])
     let trust = try ModelTrust(path: "\(folder.path)/keys")
     #expect(try trust.verify(again.sign(ModelManifest(version: "v1"))).version == "v1")
     try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: path)

@@ -1,1 +1,1 @@
-// placeholder
+// Filled with inference's tests.

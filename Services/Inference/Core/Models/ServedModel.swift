@@ -1,0 +1,32 @@
+import Policy
+import Schemas
+import Synchronization
+
+/// One version in memory, and how it does.
+final class ServedModel: Sendable {
+  let manifest: ModelManifest
+  let engine: InferenceEngine
+  private let latency = Mutex(LatencyWindow())
+
+  init(manifest: ModelManifest, engine: InferenceEngine) {
+    self.manifest = manifest
+    self.engine = engine
+  }
+
+  var version: String { self.manifest.version }
+
+  /// - Parameter now: Unix time in nanoseconds.
+  func hasExpired(now: Int64) -> Bool {
+    self.manifest.expiresUnixNanos != 0 && self.manifest.expiresUnixNanos <= now
+  }
+
+  /// Counts an answer.
+  func answered(micros: UInt64) { self.latency.withLock { $0.add(micros: micros) } }
+
+  var summary: LoadedModel {
+    let latency = self.latency.withLock { $0 }
+    return LoadedModel(
+      version: self.version, tasks: self.manifest.tasks, requests: latency.count,
+      p50Micros: latency.quantile(0.5), p99Micros: latency.quantile(0.99))
+  }
+}
