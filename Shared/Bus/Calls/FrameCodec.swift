@@ -74,7 +74,9 @@ enum FrameCodec {
     for entry in entries {
       switch entry.value {
       case .text(let text): metadata.addString(text, forKey: entry.key)
-      case .binary(let bytes): metadata.addBinary(bytes, forKey: entry.key)
+      // GRPCCore asserts gRPC's rule that keys of bytes end so; a peer that breaks it must not end the process.
+      case .binary(let bytes):
+        metadata.addBinary(bytes, forKey: entry.key.hasSuffix("-bin") ? entry.key : entry.key + "-bin")
       case nil: metadata.addString("", forKey: entry.key)
       }
     }
