@@ -22,6 +22,9 @@ struct Bench: AsyncParsableCommand {
   @Option(help: "Measurements of each system and workload; the median counts.")
   var rounds = 3
 
+  @Option(help: "Only workloads whose name contains this, e.g. \"stream 256\".")
+  var only: String?
+
   func validate() throws {
     guard self.seconds > 0, self.seconds <= 60 else {
       throw ValidationError("--seconds must be above 0, at most 60.")
@@ -32,7 +35,7 @@ struct Bench: AsyncParsableCommand {
   func run() async throws {
     let rows =
       switch self.name {
-      case .bus: try await BusBenchmark(seconds: self.seconds, rounds: self.rounds).run()
+      case .bus: try await BusBenchmark(seconds: self.seconds, rounds: self.rounds, only: self.only).run()
       }
     guard let json else { return }
     let encoder = JSONEncoder()

@@ -20,6 +20,8 @@ protocol BusSystem: Sendable {
 struct BusBenchmark {
   var seconds: Double
   var rounds: Int
+  /// Part of the names of the workloads to measure; nil for all.
+  var only: String?
 
   static let ours = "FleetLoop Bus"
   private static let cases: [(name: String, workload: Workload, bytes: Int)] = [
@@ -32,7 +34,7 @@ struct BusBenchmark {
   func run() async throws -> [Row] {
     let systems: [any BusSystem] = [RawZeroMQSystem(), FleetLoopSystem(), HTTP2System(), PythonSystem()]
     var rows: [Row] = []
-    for (name, workload, bytes) in Self.cases {
+    for (name, workload, bytes) in Self.cases where self.only.map(name.contains) ?? true {
       var samples = [[Sample]](repeating: [], count: systems.count)
       // In turn, so that what else the machine does hits all alike.
       for _ in 0..<self.rounds {
