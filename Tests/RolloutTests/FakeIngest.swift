@@ -1,3 +1,4 @@
+import Foundation
 import GRPCCore
 import Schemas
 import Synchronization
@@ -17,7 +18,8 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
           header: TrialHeader(
             trialID: "trial-\(trials.count + index)", robot: robot, task: task, mode: .policy,
             modelVersion: version, releaseID: release),
-          end: TrialEnd(outcome: outcome), storedUnixNanos: Int64(1_000 + trials.count + index))
+          end: TrialEnd(outcome: outcome),
+          storedUnixNanos: Int64(Date.now.timeIntervalSince1970 * 1e9) + Int64(index))
       }
       trials += new
       return new

@@ -1,0 +1,98 @@
+import Foundation
+import Synchronization
+
+/// One of the real executables, run as a process of its own and gone after the test.
+final class ServiceUnderTest: Sendable {
+  struct Failure: Error, CustomStringConvertible {
+    var description: String
+  }
+
+  private let process: Mutex<Process>
+  /// By name, from the READY line: "rpc", "publications" and so on.
+  let endpoints: [String: String]
+
+  /// Starts and waits until it is ready.
+  /// - Throws: ``Failure`` with what it wrote where it ends instead.
+  init(_ name: String, settings: [String: String]) async throws {
+    let folder = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+    let executable = folder.appending(path: name)
+    guard FileManager.default.isExecutableFile(atPath: executable.path) else {
+      throw Failure(
+        description: "\(executable.path) is missing; build it with: swift build --product \(name)")
+    }
+    let process = Process()
+    process.executableURL = executable
+    process.arguments =
+      ["--set", "process.follow-parent=true"]
+      + settings.sorted { $0.key < $1.key }.flatMap {
+        ["--set", "\($0.key)=\($0.value)"]
+      }
+    let output = Pipe()
+    let log = URL(filePath: "/tmp/fl-\(name)-\(UInt32.random(in: 0 ... .max)).log")
+    _ = FileManager.default.createFile(atPath: log.path, contents: nil)
+    defer { try? FileManager.default.removeItem(at: log) }
+    process.standardOutput = output
+    process.standardError = try FileHandle(forWritingTo: log)
+    try process.run()
+    let line = await Self.firstLine(of: output.fileHandleForReading)
+    guard line.hasPrefix("READY ") else {
+      process.waitUntilExit()
+      throw Failure(description: (try? String(contentsOf: log, encoding: .utf8)) ?? "")
+    }
+    var endpoints: [String: String] = [:]
+    for word in line.split(separator: " ").dropFirst(2) {
+      let parts = word.split(separator: "=", maxSplits: 1)
+      if parts.count == 2 { endpoints[String(parts[0])] = String(parts[1]) }
+    }
+    self.endpoints = endpoints
+    self.process = Mutex(process)
+  }
+
+  /// Ends with the process's output where that comes first.
+  private static func firstLine(of handle: FileHandle) async -> String {
+    await withCheckedContinuation { continuation in
+      // Reading blocks: on a thread of its own, not one of the Swift pool.
+      Thread.detachNewThread {
+        var bytes: [UInt8] = []
+        while let data = try? handle.read(upToCount: 1), let byte = data.first, byte != UInt8(ascii: "\n") {
+          bytes.append(byte)
+        }
+        continuation.resume(returning: String(decoding: bytes, as: UTF8.self))
+      }
+    }
+  }
+
+  /// `kill -9`.
+  func kill() {
+    self.process.withLock { process in
+      guard process.isRunning else { return }
+      Foundation.kill(process.processIdentifier, SIGKILL)
+      process.waitUntilExit()
+    }
+  }
+
+  /// SIGTERM.
+  /// - Returns: the exit status.
+  func terminate() -> Int32 {
+    self.process.withLock { process in
+      process.terminate()
+      process.waitUntilExit()
+      return process.terminationStatus
+    }
+  }
+
+  deinit { self.kill() }
+}
+
+/// Waits until something holds.
+/// - Throws: ``ServiceUnderTest/Failure`` after the limit.
+func eventually(
+  _ what: String, within limit: Duration = .seconds(30), _ condition: () async throws -> Bool
+) async throws {
+  let end = ContinuousClock.now + limit
+  while ContinuousClock.now < end {
+    if try await condition() { return }
+    try await Task.sleep(for: .milliseconds(50))
+  }
+  throw ServiceUnderTest.Failure(description: "still not so after \(limit): \(what)")
+}
