@@ -74,7 +74,7 @@ enum StatusPage {
     .alert { border-left: .25rem solid; padding: .1rem 0 .1rem .8rem; margin: .7rem 0; }
     .alert p { margin: .15rem 0; color: var(--text); }
     .alert p.dim { color: var(--dim); }
-    .version { display: grid; grid-template-columns: minmax(7rem, 13rem) 1fr minmax(10rem, auto); gap: .15rem .9rem;
+    .version { display: grid; grid-template-columns: minmax(5rem, 12rem) minmax(4rem, 1fr) 13rem; gap: .15rem .9rem;
       align-items: center; margin-bottom: .9rem; }
     .version .task { padding-left: .9rem; color: var(--dim); font-size: .875rem; overflow: hidden; text-overflow: ellipsis; }
     .version .head { font-weight: 650; }

@@ -77,7 +77,7 @@ extension StatusPage {
         r.consecutiveFailures, r.spooled, r.actionP99Millis.toFixed(1), r.link, ago(r.lastSeenMillis, s.timeMillis), r.reason]);
       draw("robots", robots, () => robots.length === 0 ? empty("No robot was heard yet.") : table(
         [["Robot"], ["Facility"], ["State"], ["Model"], ["Successes", "n"], ["Failures in a row", "n"], ["Spooled", "n"],
-          ["Action p99", "n"], ["Link"], ["Heartbeat"], ["", "wrap"]],
+          ["Action p99", "n"], ["Link"], ["Heartbeat"], ["Reason", "wrap"]],
         robots.map((r) => [r[0], r[1] || "–", badge(r[2]),
           (r[3] || "none") + (r[4] && r[4] !== r[3] ? " → " + r[4] : ""), r[5] + " / " + r[6], String(r[7]), String(r[8]),
           r[9] + " ms", r[10] || "–", r[11], r[12]])));
