@@ -36,7 +36,7 @@ public enum BusMetrics {
 
   static func count(_ counter: Counter, _ amount: UInt64 = 1) {
     guard let position = Self.positions[counter] else { return }
-    Self.counts.withLock { $0[position] += amount }
+    Self.counts.withLock { $0[position] &+= amount }
   }
 
   /// Every counter by its metric name.

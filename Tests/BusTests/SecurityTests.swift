@@ -52,7 +52,7 @@ struct SecurityTests {
       configuration.connectionGrace = .milliseconds(500)
       try await withClient(server.endpoint, security: security, configuration: configuration) { client in
         let error = await #expect(throws: RPCError.self) { try await client.messages(.unary, [[1]]) }
-        #expect(error?.code == .unauthenticated || error?.code == .unavailable)
+        #expect(error?.code == .unavailable)
       }
     }
     #expect(Self.counted(.handshakesRefused) > before)
@@ -76,6 +76,25 @@ struct SecurityTests {
     #expect(Self.counted(.turnedAway) > before)
     try await withClient(server.endpoint, security: keys.peer("new", .monitor)) { client in
       try await client.expect(.unary, [[2]], gives: [[2]])
+    }
+    await server.stop()
+  }
+
+  @Test("a key that is authorized later gets in without a restart; a replaced key is out")
+  func laterAndReplaced() async throws {
+    let keys = try Keys()
+    let server = try await EchoServer(security: .curve(keys.server))
+    let security = try keys.peer("late", .operator, trusted: false)
+    let key = try #require(security.keys?.own.publicKey)
+    try await withClient(server.endpoint, security: security) { client in
+      let call = Task { try await client.messages(.who, [[]], options: .waiting) }
+      try await Task.sleep(for: .milliseconds(300))
+      try keys.server.authorize(.init(name: "late", role: .operator, publicKey: key))
+      let answer = try await call.value
+      #expect(answer == [Array("operator/late operator/late".utf8)])
+      // The name stays, with another key.
+      try keys.server.authorize(.init(name: "late", role: .operator, publicKey: KeyPair().publicKey))
+      #expect(await eventually { (try? await client.messages(.unary, [[1]])) == nil })
     }
     await server.stop()
   }
@@ -166,5 +185,9 @@ struct SecurityTests {
     #expect(throws: BusError.self) { try KeyPair(publicKey: pair.publicKey, secretKey: KeyPair().secretKey) }
     let attributes = try FileManager.default.attributesOfItem(atPath: keys.server.folder + "/own.json")
     #expect((attributes[.posixPermissions] as? NSNumber)?.intValue == 0o600)
+    try FileManager.default.setAttributes(
+      [.posixPermissions: 0o644], ofItemAtPath: keys.server.folder + "/own.json")
+    let readable = #expect(throws: BusError.self) { try keys.server.own() }
+    #expect(readable?.code == .invalidKey)
   }
 }

@@ -49,7 +49,8 @@ actor ClientConnection: LoopDriver {
   /// Calls that wait for a connection, in the order they came.
   private var waiting: [UInt64] = []
   private var isConnected = false
-  private var wasRefused = false
+  /// Whether the last connection ended before it was set up.
+  private var isTurnedAway = false
 
   init(
     endpoint: Endpoint, security: ClientSecurity, configuration: ZeroMQClientTransport.Configuration
@@ -161,15 +162,10 @@ actor ClientConnection: LoopDriver {
   private func watchConnection() {
     while let event = self.monitor.next() {
       switch event {
-      case .connected: self.wasRefused = false
-      case .disconnected: if self.isConnected { self.loseConnection() }
-      case .refused:
-        self.wasRefused = true
-        let error = RPCError(
-          code: .unauthenticated,
-          message: "\(self.endpoint) refused this client's key, or has another key than expected.")
-        for id in self.waiting { self.calls.removeValue(forKey: id)?.call.fail(error) }
-        self.waiting = []
+      case .connected: self.isTurnedAway = false
+      // A server that does not trust the key ends the connection without a word, and takes it once it does.
+      case .disconnected: if self.isConnected { self.loseConnection() } else { self.isTurnedAway = true }
+      case .refused: self.isTurnedAway = true
       }
     }
     if !self.isConnected {
@@ -209,7 +205,11 @@ actor ClientConnection: LoopDriver {
       }
       guard let until = open.waitsUntil, until <= now else { return false }
       self.calls[id] = nil
-      open.call.fail(self.lost("There is no connection."))
+      let reason =
+        self.isTurnedAway
+        ? "The server ends connections at once: it may not trust this key, or have another key than expected."
+        : "There is no connection."
+      open.call.fail(self.lost(reason))
       return true
     }
   }

@@ -45,6 +45,8 @@ final class Socket: @unchecked Sendable {
     }
     self.context = context
     self.handle = handle
+    // A peer that is not let in is dropped after this time, and may try again.
+    try self.set(ZMQ_HANDSHAKE_IVL, Int32(3000))
     // Until it is set otherwise: a socket that could not be set up must not hold up the end of its context.
     try self.set(ZMQ_LINGER, Int32(0))
   }

@@ -10,7 +10,8 @@ final class AccessControl: @unchecked Sendable {
   /// Nil without keys: then everything is allowed.
   private let store: KeyStore?
   private let policy: AccessPolicy
-  private var beliefs: [PeerIdentity: (trusted: Bool, until: ContinuousClock.Instant)] = [:]
+  /// By public key; connections have only keys that were authorized once, so this is bounded by the store.
+  private var beliefs: [String: (identity: PeerIdentity?, until: ContinuousClock.Instant)] = [:]
 
   init(store: KeyStore?, policy: AccessPolicy) {
     self.store = store
@@ -46,13 +47,13 @@ final class AccessControl: @unchecked Sendable {
     return (true, identity)
   }
 
+  /// - Parameter userID: the connection's public key, as the authenticator wrote it.
   private func identity(_ userID: String?) -> PeerIdentity? {
-    guard let store, let identity = userID.flatMap(PeerIdentity.init(userID:)) else { return nil }
+    guard let store, let userID else { return nil }
     let now = ContinuousClock.now
-    if let belief = self.beliefs[identity], belief.until > now { return belief.trusted ? identity : nil }
-    // Only authorized identities get this far, so what is remembered is bounded by the store.
-    let trusted = store.trusts(identity)
-    self.beliefs[identity] = (trusted, now + Self.belief)
-    return trusted ? identity : nil
+    if let belief = self.beliefs[userID], belief.until > now { return belief.identity }
+    let identity = store.identity(ofPublicKey: userID)
+    self.beliefs[userID] = (identity, now + Self.belief)
+    return identity
   }
 }

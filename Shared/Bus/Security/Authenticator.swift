@@ -24,18 +24,21 @@ final class Authenticator: Sendable {
     // Frames: version, request id, domain, address, routing id, mechanism, then the client's key.
     guard let frames = self.socket.receive(limit: 16) else { return false }
     let requestID = frames.count > 1 ? frames[1] : ZeroMQBytes([])
-    let identity = self.identity(frames)
-    if identity == nil { BusMetrics.count(.handshakesRefused) }
-    let fields =
-      identity.map { ["200", "OK", $0.description, ""] } ?? ["400", "The key is not authorized", "", ""]
+    let key = self.authorizedKey(frames)
+    if key == nil { BusMetrics.count(.handshakesRefused) }
+    // The connection's user is its key, not its name: a name may get another key while this one is connected.
+    // 300 lets the peer try again after the handshake's time, when its key may be authorized; after 400 it would
+    // never come back.
+    let fields = key.map { ["200", "OK", $0, ""] } ?? ["300", "The key is not authorized", "", ""]
     let reply = [ZeroMQBytes("1.0".utf8), requestID] + fields.map { ZeroMQBytes($0.utf8) }
     _ = self.socket.send(reply)
     return true
   }
 
-  private func identity(_ frames: [ZeroMQBytes]) -> PeerIdentity? {
+  private func authorizedKey(_ frames: [ZeroMQBytes]) -> String? {
     guard frames.count == 7, frames[5].array == Array("CURVE".utf8), frames[6].count == 32 else { return nil }
-    return self.store.identity(ofPublicKey: KeyPair.encode(frames[6].array))
+    let key = KeyPair.encode(frames[6].array)
+    return self.store.identity(ofPublicKey: key) == nil ? nil : key
   }
 
   func close() { self.socket.close() }

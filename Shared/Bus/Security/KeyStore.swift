@@ -3,7 +3,7 @@ import Foundation
 /// A folder of keys: `own.json`, this process's identity and key pair, and `authorized/NAME.json`, the public keys of those it trusts.
 ///
 /// The folder is read again at each handshake, so that a key that is authorized or revoked there counts at once
-/// for new connections.
+/// for new connections; a peer that was refused tries again every three seconds.
 public struct KeyStore: Sendable, Hashable {
   /// Of `authorized/NAME.json`.
   public struct AuthorizedKey: Sendable, Hashable, Codable {
@@ -52,6 +52,10 @@ public struct KeyStore: Sendable, Hashable {
   /// This process's key pair and the identity it claims.
   /// - Throws: ``BusError`` with code `invalidKey`.
   public func own() throws -> (identity: PeerIdentity, pair: KeyPair) {
+    let attributes = try? FileManager.default.attributesOfItem(atPath: self.ownFile)
+    if let mode = attributes?[.posixPermissions] as? NSNumber, mode.intValue & 0o077 != 0 {
+      throw BusError(.invalidKey, "\(self.ownFile) can be read by others. Run: chmod 600 \(self.ownFile)")
+    }
     let own: OwnKey = try self.read(self.ownFile)
     return (
       PeerIdentity(name: own.name, role: own.role),
@@ -98,10 +102,6 @@ public struct KeyStore: Sendable, Hashable {
 
   func identity(ofPublicKey key: String) -> PeerIdentity? {
     self.authorized().first { $0.publicKey == key }?.identity
-  }
-
-  func trusts(_ identity: PeerIdentity) -> Bool {
-    (try? self.authorized(identity.name))?.role == identity.role
   }
 
   // MARK: Files

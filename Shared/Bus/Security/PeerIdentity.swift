@@ -21,13 +21,6 @@ public struct PeerIdentity: Sendable, Hashable, Codable, CustomStringConvertible
   @TaskLocal public static var current: PeerIdentity?
 
   public var description: String { "\(self.role.rawValue)/\(self.name)" }
-
-  /// - Parameter userID: what ``description`` wrote into ZeroMQ's "User-Id".
-  init?(userID: String) {
-    let parts = userID.split(separator: "/", maxSplits: 1)
-    guard parts.count == 2, let role = Role(rawValue: String(parts[0])) else { return nil }
-    self.init(name: String(parts[1]), role: role)
-  }
 }
 
 extension PeerIdentity: ServerContext.TransportSpecific {}

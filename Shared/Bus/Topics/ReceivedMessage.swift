@@ -42,6 +42,7 @@ struct GapDetector: Sendable {
 
   /// More sources than this, as of a hostile publisher, and all are forgotten.
   static let mostSources = 100_000
+  static let longestGap: UInt64 = 1 << 32
   private var positions: [Source: Position] = [:]
 
   /// - Returns: how many messages are missing before this one; 0 for the first that is seen of a publisher.
@@ -53,6 +54,7 @@ struct GapDetector: Sendable {
     guard let last else { return 0 }
     // A publisher that started anew counts from 1.
     let expected = last.session == session ? last.sequence &+ 1 : 1
-    return sequence > expected ? sequence - expected : 0
+    // No honest gap is that long, and sums of hostile ones must not overflow.
+    return sequence > expected ? min(sequence - expected, Self.longestGap) : 0
   }
 }
