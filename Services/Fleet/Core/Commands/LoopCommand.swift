@@ -36,19 +36,19 @@ package struct Loop: AsyncParsableCommand {
     progress.line("data: \(folder)")
     do {
       let json = self.json
-      let summary = try await FleetSession.run(fleet, progress: progress) { _ in
-        try await FleetClients.with(
-          endpoints: fleet.layout.endpoints,
-          robots: Dictionary(uniqueKeysWithValues: plan.robots.map { ($0, fleet.layout.robotRPC($0)) })
-        ) { clients in
-          let runner = LoopRunner(plan: plan, clients: clients, progress: progress)
-          do {
-            return try await runner.run()
-          } catch {
-            // What was reached is worth reading, most of all when something failed.
-            if let json { try? runner.summary.write(to: json) }
-            throw error
+      let summary = try await FleetSession.run(fleet, progress: progress) { supervisor in
+        try await withThrowingTaskGroup(of: LoopSummary?.self) { group in
+          // A process that crashes meanwhile is started again, as it would be in a real fleet.
+          group.addTask {
+            try await supervisor.watch()
+            return nil
           }
+          group.addTask { try await Self.run(plan, on: fleet, json: json, progress: progress) }
+          defer { group.cancelAll() }
+          while let summary = try await group.next() {
+            if let summary { return summary }
+          }
+          throw CancellationError()
         }
       }
       if let json { try summary.write(to: json) }
@@ -61,6 +61,24 @@ package struct Loop: AsyncParsableCommand {
       progress.line("data and logs are kept in \(folder)")
       if error is CancellationError { throw FleetError(.childFailed, "Interrupted.") }
       throw error
+    }
+  }
+
+  private static func run(
+    _ plan: LoopPlan, on fleet: LocalFleet, json: String?, progress: ProgressReport
+  ) async throws -> LoopSummary {
+    try await FleetClients.with(
+      endpoints: fleet.layout.endpoints,
+      robots: Dictionary(uniqueKeysWithValues: plan.robots.map { ($0, fleet.layout.robotRPC($0)) })
+    ) { clients in
+      let runner = LoopRunner(plan: plan, clients: clients, progress: progress)
+      do {
+        return try await runner.run()
+      } catch {
+        // What was reached is worth reading, most of all when something failed.
+        if let json { try? runner.summary.write(to: json) }
+        throw error
+      }
     }
   }
 }
