@@ -121,7 +121,9 @@ let suites: [Target] = [
   tests("Statistics", ["Statistics"]),
   tests("ServiceKit", ["ServiceKit", "Bus", "Schemas", grpc, logging]),
   tests("Ingest", ["IngestCore", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
-  tests("Training", ["TrainingCore", "Policy", "Artifacts", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests(
+    "Training",
+    ["TrainingCore", "Policy", "Artifacts", "Trials", "Bus", "Schemas", "ServiceKit", grpc, logging]),
   tests(
     "Inference", ["InferenceCore", "Policy", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, logging]),
   tests("Monitor", ["MonitorCore", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
