@@ -140,4 +140,19 @@ struct ModelRegistryTests {
     }
     #expect(!FileManager.default.fileExists(atPath: left))
   }
+
+  @Test func `a model that stopped coming gives way to another`() async throws {
+    let path = self.folder.path
+    let registry = try ModelRegistry(folder: "\(path)/models", patience: .zero) { () throws(ArtifactError) in
+      try ModelTrust(path: "\(path)/signing.pub")
+    }
+    let chunks = try self.maker.make("v1")
+    let stalled = try await registry.begin()
+    try await registry.receive(chunks[0], of: stalled)
+    for _ in 1..<ModelRegistry.maximumUploads { _ = try await registry.begin() }
+    let next = try await registry.begin()
+    await #expect(throws: ArtifactError.self) { try await registry.receive(chunks[1], of: stalled) }
+    for chunk in chunks { try await registry.receive(chunk, of: next) }
+    #expect(try await registry.finish(next).version == "v1")
+  }
 }

@@ -17,9 +17,11 @@ package enum MonitorSettings {
   package static let spoolLimit = Setting(
     "monitor.spool-limit", default: 50, help: "Trials in a robot's spool from which on an alert is raised.",
     allowed: "between 1 and 1000000", where: { (1...1_000_000).contains($0) })
+  /// The bound is loose, because the baseline is taken at the low end of its interval: in simulations of 150 trials
+  /// 0.05 gave 1.3 % of false alarms at most, and found a bad release with a fifth to a third fewer failures than 0.01.
   package static let regressionAlpha = Setting(
-    "monitor.regression-alpha", default: 0.01,
-    help: "Probability of a false alarm over the whole life of a guarded release.",
+    "monitor.regression-alpha", default: 0.05,
+    help: "Upper bound on the probability of a false alarm over the whole life of a guarded release.",
     allowed: "between 0.000001 and 0.5", where: { (0.000_001...0.5).contains($0) })
   package static let regressionTolerance = Setting(
     "monitor.regression-tolerance", default: 0.05, help: "Loss of success rate that is tolerated.",

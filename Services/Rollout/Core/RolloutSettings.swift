@@ -6,7 +6,7 @@ package enum RolloutSettings {
     "rollout.data", default: "data/rollout", help: "Folder of the registry and the state.")
   package static let trustedKeys = Setting(
     "rollout.trusted-keys", default: "data/keys/signing.pub",
-    help: "Public key file, or folder of '*.public' files, of those whose models are registered.")
+    help: "Public key file, or folder of '*.pub' files, of those whose models are registered.")
   package static let publishMillis = Setting(
     "rollout.publish-milliseconds", default: 1_000,
     help: "Time between two publications for a robot that has not reported yet.",

@@ -16,6 +16,8 @@ package actor ModelRegistry {
   private let loadTrust: @Sendable () throws(ArtifactError) -> ModelTrust
   private let executor = QueueExecutor(label: "fleetloop.rollout.registry")
   private var uploads: [Upload: (receiver: ArtifactReceiver, manifest: [UInt8]?)] = [:]
+  private var touched: [Upload: ContinuousClock.Instant] = [:]
+  private let patience: Duration
   private var downloads: [Int: ArtifactSender] = [:]
   private var count = 0
 
@@ -25,13 +27,16 @@ package actor ModelRegistry {
 
   /// - Parameters:
   ///   - folder: where models are kept.
+  ///   - patience: time without a chunk after which a model that is coming in gives way to another.
   ///   - trust: asked at each registration, so that a key may come or go while rollout runs.
   /// - Throws: `ArtifactError` `.fileSystem`.
   package init(
-    folder: String, trust: @escaping @Sendable () throws(ArtifactError) -> ModelTrust
+    folder: String, patience: Duration = .seconds(60),
+    trust: @escaping @Sendable () throws(ArtifactError) -> ModelTrust
   ) throws(ArtifactError) {
     self.store = try ArtifactStore(folder: folder)
     self.loadTrust = trust
+    self.patience = patience
     Self.sweep(folder)
   }
 
@@ -46,6 +51,10 @@ package actor ModelRegistry {
   // MARK: In
 
   package func begin() throws -> Upload {
+    if self.uploads.count >= Self.maximumUploads {
+      let limit = ContinuousClock.now - self.patience
+      for (upload, last) in self.touched where last <= limit { self.abandon(upload) }
+    }
     guard self.uploads.count < Self.maximumUploads else {
       throw RolloutError(
         .busy, "\(Self.maximumUploads) models are coming in already; try again in a moment.")
@@ -56,6 +65,7 @@ package actor ModelRegistry {
     let store = self.store
     let receiver = ArtifactReceiver(into: store) { signed throws(ArtifactError) in try trust.verify(signed) }
     self.uploads[upload] = (receiver, nil)
+    self.touched[upload] = .now
     return upload
   }
 
@@ -70,19 +80,24 @@ package actor ModelRegistry {
       _ = try self.isRegistered(manifest.version, signed.manifest)
     }
     self.uploads[upload] = (receiver, bytes)
+    self.touched[upload] = .now
   }
 
   package func finish(_ upload: Upload) throws -> RegisterModelResponse {
     guard case (var receiver, let bytes)? = self.uploads.removeValue(forKey: upload),
       let manifest = receiver.manifest, let bytes
     else { throw ArtifactError(.incomplete, "The model ended before its manifest came.") }
+    self.touched[upload] = nil
     // Looked at again: another upload of the same version may have ended meanwhile.
     let isKnown = try self.isRegistered(manifest.version, bytes)
     _ = try receiver.finish()
     return RegisterModelResponse(version: manifest.version, alreadyRegistered: isKnown)
   }
 
-  package func abandon(_ upload: Upload) { self.uploads[upload] = nil }
+  package func abandon(_ upload: Upload) {
+    self.uploads[upload] = nil
+    self.touched[upload] = nil
+  }
 
   private func isRegistered(_ version: String, _ manifest: [UInt8]) throws -> Bool {
     guard self.contains(version) else { return false }
