@@ -11,14 +11,14 @@ final class EchoLog: Sendable {
 
   /// Waits until something was noted.
   /// - Returns: false after `limit`.
-  func waits(for text: String, limit: Duration = .seconds(10)) async -> Bool {
+  func waits(for text: String, limit: Duration = .seconds(60)) async -> Bool {
     await eventually(within: limit) { self.count(text) > 0 }
   }
 }
 
 /// Asks until the answer is yes.
 /// - Returns: false after `limit`.
-func eventually(within limit: Duration = .seconds(10), _ condition: () async -> Bool) async -> Bool {
+func eventually(within limit: Duration = .seconds(60), _ condition: () async -> Bool) async -> Bool {
   let end = ContinuousClock.now + limit
   while ContinuousClock.now < end {
     if await condition() { return true }

@@ -24,7 +24,7 @@ final class RawPeer: Sendable {
   }
 
   /// The next message's frames; nil where none comes in time.
-  func receive(within limit: Duration = .seconds(10)) async -> [[UInt8]]? {
+  func receive(within limit: Duration = .seconds(60)) async -> [[UInt8]]? {
     let end = ContinuousClock.now + limit
     while ContinuousClock.now < end {
       if let frames = self.socket.receive(limit: 8) { return frames.map(\.array) }
@@ -34,7 +34,7 @@ final class RawPeer: Sendable {
   }
 
   /// The next header that is no ping.
-  func header(within limit: Duration = .seconds(10)) async throws -> (header: CallFrame, message: [UInt8]?)? {
+  func header(within limit: Duration = .seconds(60)) async throws -> (header: CallFrame, message: [UInt8]?)? {
     while let frames = await self.receive(within: limit) {
       let header = try CallFrame(serializedBytes: frames[0])
       if header.kind != .ping { return (header, header.hasMessage ? frames.last : nil) }

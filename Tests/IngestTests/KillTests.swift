@@ -25,7 +25,13 @@ struct KillTests {
         group.addTask { try await Self.send(as: robot, to: folder, until: sending) }
       }
       for _ in 0..<Self.kills {
-        try await Task.sleep(for: .milliseconds(Int.random(in: 30...400)))
+        // Only a process that works can lose something: wait until it acknowledged again, then for a random while.
+        let before = sending.acknowledged.count
+        let limit = ContinuousClock.now + .seconds(20)
+        while sending.acknowledged.count == before, ContinuousClock.now < limit {
+          try await Task.sleep(for: .milliseconds(2))
+        }
+        try await Task.sleep(for: .milliseconds(Int.random(in: 0...300)))
         ingest.kill()
         try ingest.start()
       }

@@ -173,7 +173,7 @@ extension [TrialEvent] {
 
 /// Waits until something is so; fails the test where it does not become so in time.
 func eventually(
-  _ what: @autoclosure () -> Comment, within limit: Duration = .seconds(20),
+  _ what: @autoclosure () -> Comment, within limit: Duration = .seconds(60),
   _ condition: () async throws -> Bool,
   sourceLocation: SourceLocation = #_sourceLocation
 ) async throws {

@@ -87,7 +87,7 @@ final class ServiceUnderTest: Sendable {
 /// Waits until something holds.
 /// - Throws: ``ServiceUnderTest/Failure`` after the limit.
 func eventually(
-  _ what: String, within limit: Duration = .seconds(30), _ condition: () async throws -> Bool
+  _ what: String, within limit: Duration = .seconds(90), _ condition: () async throws -> Bool
 ) async throws {
   let end = ContinuousClock.now + limit
   while ContinuousClock.now < end {
