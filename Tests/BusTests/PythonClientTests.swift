@@ -15,6 +15,24 @@ struct PythonClientTests {
     await server.stop()
   }
 
+  @Test("a key lets the Python client in, and a revoked one does not")
+  func keys() async throws {
+    let folder = NSTemporaryDirectory() + "fleetloop-python-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let (mine, theirs) = (KeyStore(folder: folder + "/server"), KeyStore(folder: folder + "/client"))
+    let serverKey = try mine.create(name: "ingest", role: .ingest).publicKey
+    let key = try theirs.create(name: "boss", role: .operator).publicKey
+    try mine.authorize(.init(name: "boss", role: .operator, publicKey: key))
+    let server = try await EchoServer(security: .curve(mine))
+    let arguments = [server.endpoint.description, theirs.folder, serverKey]
+    let (status, output) = try await Self.run("bus_client_test.py", arguments)
+    #expect(status == 0, "\(output)")
+    try mine.revoke("boss")
+    let (failure, refusal) = try await Self.run("bus_client_test.py", arguments)
+    #expect(failure != 0 && refusal.contains("UNAVAILABLE"), "\(refusal)")
+    await server.stop()
+  }
+
   /// Runs a script of Tests/Interop with the repository's Python, off the cooperative pool.
   private static func run(_ script: String, _ arguments: [String]) async throws -> (Int32, String) {
     let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()

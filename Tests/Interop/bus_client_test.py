@@ -1,4 +1,4 @@
-"""Calls the echo service of Tests/BusTests from Python. Usage: bus_client_test.py ENDPOINT"""
+"""Calls the echo service of Tests/BusTests from Python. Usage: bus_client_test.py ENDPOINT [KEYS SERVER_KEY]"""
 
 import pathlib
 import sys
@@ -17,8 +17,8 @@ def raises(code, body):
     raise AssertionError(f"{code} was due")
 
 
-def main(endpoint):
-    channel = fleetbus.Channel(endpoint)
+def main(endpoint, keys=None, server_key=None):
+    channel = fleetbus.Channel(endpoint, server_key=server_key, keys=keys)
     checks = 0
 
     # Unary, and a message far above the credit of a call's start.
@@ -83,4 +83,4 @@ def main(endpoint):
     print(f"{checks} checks passed")
 
 
-main(sys.argv[1])
+main(*sys.argv[1:])
