@@ -20,7 +20,7 @@ struct RolloutServiceTests {
 
   private func ipc(_ name: String) -> String { "ipc://\(self.folder.path)/\(name)" }
 
-  private func rollout() async throws -> ServiceUnderTest {
+  private func rollout(_ more: [String: String] = [:]) async throws -> ServiceUnderTest {
     try await ServiceUnderTest(
       "rollout",
       settings: [
@@ -29,7 +29,7 @@ struct RolloutServiceTests {
         "rollout.rpc": self.ipc("r"), "rollout.publications": self.ipc("rp"), "ingest.rpc": self.ipc("i"),
         "monitor.rpc": self.ipc("m"), "monitor.publications": self.ipc("mp"),
         "rollout.publish-milliseconds": "100", "rollout.poll-milliseconds": "100",
-      ])
+      ].merging(more) { _, new in new })
   }
 
   private func monitor() async throws -> ServiceUnderTest {
@@ -273,6 +273,41 @@ struct RolloutServiceTests {
       let stranger = try TemporaryFolder()
       let foreign = try ModelMaker(folder: stranger.path).make("v1")
       #expect(await code { _ = try await register(foreign, with: client) } == .permissionDenied)
+    }
+    withExtendedLifetime(service) {}
+  }
+
+  @Test func `with keys, a robot speaks for itself only and releases nothing`() async throws {
+    let own = KeyStore(folder: "\(self.folder.path)/keys-rollout")
+    let server = try own.create(name: "rollout", role: .rollout)
+    for (name, role) in [("ingest", Role.ingest), ("monitor", .monitor)] {
+      try own.authorize(.init(name: name, role: role, publicKey: try KeyPair().publicKey))
+    }
+    let robot = KeyStore(folder: "\(self.folder.path)/keys-a")
+    let pair = try robot.create(name: "a", role: .robot)
+    try own.authorize(.init(name: "a", role: .robot, publicKey: pair.publicKey))
+    let service = try await self.rollout(["bus.keys": own.folder])
+    try await withGRPCClient(
+      transport: try ZeroMQClientTransport(
+        connect: try Endpoint(self.ipc("r")),
+        security: try .curve(robot, serverKey: server.publicKey))
+    ) { client in
+      let rollout = RolloutService.Client(wrapping: client)
+      func code(_ body: () async throws -> Void) async -> RPCError.Code? {
+        do { try await body() } catch { return (error as? RPCError)?.code }
+        return nil
+      }
+      #expect(
+        await code { _ = try await rollout.reportVersion(ReportVersionRequest(robot: "a")) } == nil)
+      #expect(
+        await code { _ = try await rollout.reportVersion(ReportVersionRequest(robot: "b")) }
+          == .permissionDenied)
+      #expect(
+        await code { _ = try await rollout.getDesiredVersion(GetDesiredVersionRequest(robot: "b")) }
+          == .permissionDenied)
+      #expect(
+        await code { _ = try await rollout.createRelease(CreateReleaseRequest(version: "v1")) }
+          == .permissionDenied)
     }
     withExtendedLifetime(service) {}
   }
