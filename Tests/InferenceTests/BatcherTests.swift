@@ -1,0 +1,82 @@
+import Artifacts
+import Policy
+import Schemas
+import Testing
+
+@testable import InferenceCore
+
+@Suite struct BatcherTests {
+  private func model(_ registry: FakeRegistry, serial: UInt64) throws -> ServedModel {
+    let engine = try registry.add("v\(serial)", serial: serial)
+    return ServedModel(
+      manifest: try ManifestRules.decode(registry.store.manifest(of: "v\(serial)")), engine: engine)
+  }
+
+  /// One thread that waits long enough for everything that a test asks at once.
+  private func patient(capacity: Int = 256) -> Batcher {
+    var configuration = Batcher.Configuration()
+    configuration.workers = 1
+    configuration.capacity = capacity
+    configuration.window = .milliseconds(900)
+    let batcher = Batcher(configuration)
+    batcher.streamsChanged(by: 2)
+    return batcher
+  }
+
+  @Test func whatSeveralRobotsAskTogetherIsAnsweredTogetherAndTheSame() async throws {
+    let registry = try FakeRegistry()
+    let models = try [self.model(registry, serial: 1), self.model(registry, serial: 2)]
+    let batcher = self.patient()
+    try await withThrowingTaskGroup(of: (step: Int, answer: Batcher.Answer).self) { group in
+      for step in 0..<6 {
+        group.addTask {
+          (step, try await batcher.act(observation(step: step), model: models[step % 2], before: nil))
+        }
+      }
+      var sizes: [Int] = []
+      for try await (step, answer) in group {
+        #expect(isClose(answer.actions, try models[step % 2].engine.action(observation(step: step))))
+        sizes.append(answer.batchSize)
+      }
+      // A batch never mixes models, and the window brought observations together.
+      #expect(sizes.allSatisfy { (1...3).contains($0) } && sizes.contains { $0 > 1 })
+    }
+  }
+
+  @Test func moreThanMayWaitIsRefusedAndTheRestIsAnswered() async throws {
+    let registry = try FakeRegistry()
+    let model = try self.model(registry, serial: 1)
+    let batcher = self.patient(capacity: 3)
+    let codes = await withTaskGroup(of: InferenceError.Code?.self) { group in
+      for step in 0..<10 {
+        group.addTask {
+          await code { _ = try await batcher.act(observation(step: step), model: model, before: nil) }
+        }
+      }
+      return await group.reduce(into: [InferenceError.Code?]()) { $0.append($1) }
+    }
+    #expect(codes.allSatisfy { $0 == nil || $0 == .busy })
+    #expect(codes.count { $0 == nil } >= 3 && codes.contains(.busy))
+  }
+
+  @Test func oneThatExpiredInTheQueueIsNotAnsweredAndTheOthersAre() async throws {
+    let registry = try FakeRegistry()
+    let model = try self.model(registry, serial: 1)
+    let batcher = Batcher()
+    let late = await code {
+      _ = try await batcher.act(observation(), model: model, before: .now - .seconds(1))
+    }
+    #expect(late == .expired)
+    #expect(try await batcher.act(observation(), model: model, before: .now + .seconds(600)).batchSize == 1)
+  }
+
+  @Test func quantilesAreThoseOfTheNewestTimes() {
+    var window = LatencyWindow()
+    #expect(window.quantile(0.5) == 0)
+    for micros in 1...100 { window.add(micros: UInt64(micros)) }
+    #expect(window.quantile(0.5) == 50 && window.quantile(0.99) == 99 && window.quantile(1) == 100)
+    for _ in 0..<LatencyWindow.capacity { window.add(micros: 7) }
+    #expect(window.quantile(0.01) == 7 && window.quantile(1) == 7)
+    #expect(window.count == UInt64(100 + LatencyWindow.capacity))
+  }
+}

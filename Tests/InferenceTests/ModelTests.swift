@@ -1,0 +1,111 @@
+import Artifacts
+import Foundation
+import GRPCCore
+import Schemas
+import Testing
+
+@testable import InferenceCore
+
+@Suite struct ModelTests {
+  @Test func manyThatAskForAVersionCauseOneFetch() async throws {
+    try await Bench.run { bench in
+      let engine = try bench.registry.add("v1", serial: 1)
+      try await withThrowingTaskGroup(of: ActResponse.self) { group in
+        for step in 0..<20 {
+          group.addTask { try await bench.client.predict(request("v1", step: step)) }
+        }
+        for try await answer in group {
+          let expected = try engine.action(observation(step: Int(answer.requestID)))
+          #expect(isClose(answer.actions, expected))
+        }
+      }
+      #expect(bench.registry.fetches == ["v1"])
+    }
+  }
+
+  @Test func aVersionThatIsPreparedMeanwhileFailsNoRequest() async throws {
+    try await Bench.run { bench in
+      try bench.registry.add("v1", serial: 1)
+      _ = try await bench.client.prepare(PrepareRequest())
+      let answers = try await bench.client.act { writer in
+        for step in 0..<200 {
+          // Without a version: whatever is newest when the request comes.
+          try await writer.write(request(step: step))
+          guard step == 100 else { continue }
+          try bench.registry.add("v2", serial: 2)
+          #expect(try await bench.client.prepare(PrepareRequest(version: "v2")).tasks == ["open", "close"])
+        }
+      } onResponse: { response in
+        try await response.messages.reduce(into: [UInt64: ActResponse]()) { $0[$1.requestID] = $1 }
+      }
+      #expect(answers.count == 200 && answers.values.allSatisfy { $0.code == 0 })
+      #expect((101..<200).allSatisfy { answers[$0]?.modelVersion == "v2" })
+      #expect(answers.values.allSatisfy { ["v1", "v2"].contains($0.modelVersion) })
+    }
+  }
+
+  @Test func theLeastUsedVersionMakesRoomAndComesBackFromTheDisk() async throws {
+    try await Bench.run(capacity: 1) { bench in
+      let engines = [try bench.registry.add("v1", serial: 1), try bench.registry.add("v2", serial: 2)]
+      for round in 0..<6 {
+        let answer = try await bench.client.predict(request("v\(round % 2 + 1)"))
+        #expect(isClose(answer.actions, try engines[round % 2].action(observation())))
+        #expect(bench.inference.status.models.map(\.version) == ["v\(round % 2 + 1)"])
+      }
+      #expect(bench.registry.fetches == ["v1", "v2"])
+    }
+  }
+
+  @Test func modelsThatAreNotTrustedAreNeverRun() async throws {
+    try await Bench.run { bench in
+      try bench.registry.add("stranger", serial: 1, signedBy: SigningKey())
+      try bench.registry.add("old", serial: 2, expires: 1)
+      for (version, expected) in [
+        ("stranger", RPCError.Code.failedPrecondition), ("old", .failedPrecondition), ("v9", .notFound),
+        ("../../key", .invalidArgument),
+      ] {
+        #expect(await status { _ = try await bench.client.predict(request(version)) } == expected)
+        #expect(
+          await status { _ = try await bench.client.prepare(PrepareRequest(version: version)) } == expected)
+      }
+      #expect(bench.inference.status.models.isEmpty)
+    }
+  }
+
+  @Test func aModelThatExpiresInMemoryActsNoMore() async throws {
+    try await Bench.run { bench in
+      let expires = ModelTrust.now() + 2_000_000_000
+      try bench.registry.add("v1", serial: 1, expires: expires)
+      // On a machine so slow that it expired before, the first call is refused already.
+      _ = try? await bench.client.predict(request("v1"))
+      while ModelTrust.now() <= expires { try await Task.sleep(for: .milliseconds(50)) }
+      #expect(await status { _ = try await bench.client.predict(request("v1")) } == .failedPrecondition)
+      #expect(bench.inference.status.models.isEmpty)
+    }
+  }
+
+  @Test func withoutTheRegistryTheDiskIsEnoughAndWithItDamageIsMended() async throws {
+    struct Gone: Error {}
+    let (folder, registry) = (try TemporaryFolder(), try FakeRegistry())
+    defer { withExtendedLifetime(folder) {} }
+    let gone = ModelSource(fetch: { _, _ in throw Gone() }, list: { throw Gone() })
+    let engine = try registry.add("v1", serial: 1)
+    func inference(_ source: ModelSource) throws -> Inference {
+      try Bench.inference(folder: folder, key: registry.key, source: source)
+    }
+    _ = try await inference(registry.source).prepare("")
+
+    let answer = try await inference(gone).act(request(), arrival: .now)
+    #expect(answer.modelVersion == "v1")
+    #expect(isClose(answer.actions, try engine.action(observation())))
+
+    let objects = "\(folder.path)/inference/objects"
+    for name in try FileManager.default.contentsOfDirectory(atPath: objects) {
+      try Data("damaged".utf8).write(to: URL(filePath: "\(objects)/\(name)"))
+    }
+    let damaged = try inference(gone)
+    await #expect(throws: InferenceError.self) { try await damaged.prepare("v1") }
+    let mended = try await inference(registry.source).act(request("v1"), arrival: .now)
+    #expect(isClose(mended.actions, try engine.action(observation())))
+  }
+}

@@ -1,1 +1,0 @@
-// Filled with inference's tests.
