@@ -63,9 +63,10 @@ package final class ModelCache: Sendable {
         case .wait(let startsLoading):
           if startsLoading { Task { await self.load(version) } }
           guard let deadline else { return }
-          Task {
+          // Weak: a cache that nobody uses need not outlive the longest deadline.
+          Task { [weak self] in
             try? await Task.sleep(until: deadline)
-            self.giveUp(
+            self?.giveUp(
               version, id, InferenceError(.expired, "Model '\(version)' is still being loaded; ask again."))
           }
         }
