@@ -108,9 +108,12 @@ extension LoopRunner {
     let id = release.releaseID
     let clients = self.clients
     let isBack: @Sendable () async throws -> Bool = {
-      try await clients.rollout.getRelease(GetReleaseRequest(releaseID: id), options: .within(.seconds(10)))
-        .state
-        == .rolledBack
+      let now = try await clients.rollout.getRelease(
+        GetReleaseRequest(releaseID: id), options: .within(.seconds(10)))
+      guard now.state != .rolledBack else { return true }
+      // The bad model makes healthy robots fail: an operator who knows lets them go on until the release is judged.
+      try await Self.resumeUnhealthy(clients)
+      return false
     }
     let perTask = (self.plan.badTrials + self.plan.tasks.count - 1) / self.plan.tasks.count
     let units = self.units(self.plan.tasks, count: perTask, mode: .policy, kind: .evaluation)
@@ -143,14 +146,18 @@ extension LoopRunner {
 
   /// As an operator would after the cause is gone: robots that a bad model made fail are fine again.
   private func resumeRobots() async throws {
-    let rows = try await self.clients.monitor.listRobots(.init(), options: .within(.seconds(10))).robots
-    for row in rows where row.state == .unhealthy {
-      _ = try await self.clients.monitor.resumeRobot(
-        ResumeRobotRequest(robot: row.robot, by: "fleet loop"), options: .within(.seconds(10)))
-    }
+    try await Self.resumeUnhealthy(self.clients)
     try await Deadline.wait(for: "resumed robots", limit: .seconds(60)) {
       let rows = try await self.clients.monitor.listRobots(.init(), options: .within(.seconds(10))).robots
       return rows.allSatisfy { $0.state == .idle || $0.state == .working }
+    }
+  }
+
+  private static func resumeUnhealthy(_ clients: FleetClients) async throws {
+    let rows = try await clients.monitor.listRobots(.init(), options: .within(.seconds(10))).robots
+    for row in rows where row.state == .unhealthy {
+      _ = try await clients.monitor.resumeRobot(
+        ResumeRobotRequest(robot: row.robot, by: "fleet loop"), options: .within(.seconds(10)))
     }
   }
 
