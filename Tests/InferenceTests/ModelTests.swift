@@ -72,6 +72,49 @@ import Testing
     }
   }
 
+  @Test func aModelThatWasDamagedOnItsWayIsNeverRunAndMayBeSentAgain() async throws {
+    let registry = try FakeRegistry()
+    let engine = try registry.add("v1", serial: 1)
+    let chunks = try ArtifactSender("v1", from: registry.store).map { try $0.get() }
+    func changed(_ index: Int, _ change: (inout ModelFilePiece, inout SignedManifest) -> Void) -> [ModelChunk]
+    {
+      var chunks = chunks
+      var (piece, manifest) = (ModelFilePiece(), SignedManifest())
+      switch chunks[index].part {
+      case .piece(let part):
+        piece = part
+        change(&piece, &manifest)
+        chunks[index].part = .piece(piece)
+      case .manifest(let part):
+        manifest = part
+        change(&piece, &manifest)
+        chunks[index].part = .manifest(manifest)
+      case nil: break
+      }
+      return chunks
+    }
+    let damaged: [([ModelChunk], InferenceError.Code)] = [
+      ([], .unavailable), (chunks.dropLast(), .unavailable), (Array(chunks.dropFirst()), .unavailable),
+      (changed(1) { piece, _ in piece.data[piece.data.count / 2] ^= 1 }, .unavailable),
+      (changed(1) { piece, _ in piece.data.removeLast() }, .unavailable),
+      (changed(0) { _, signed in signed.signature = [] }, .refused),
+      (changed(0) { _, signed in signed.manifest[0] ^= 1 }, .refused),
+      (changed(0) { _, signed in signed.keyID = "0000000000000000" }, .refused),
+    ]
+    for (sent, expected) in damaged {
+      let folder = try TemporaryFolder()
+      defer { withExtendedLifetime(folder) {} }
+      let inference = try Bench.inference(
+        folder: folder, key: registry.key,
+        source: ModelSource(fetch: { _, take in for chunk in sent { try await take(chunk) } }, list: { [] }))
+      #expect(await code { _ = try await inference.act(request("v1"), arrival: .now) } == expected)
+      #expect(inference.status.models.isEmpty)
+      let whole = try Bench.inference(folder: folder, key: registry.key, source: registry.source)
+      let answer = try await whole.act(request("v1"), arrival: .now)
+      #expect(isClose(answer.actions, try engine.action(observation())))
+    }
+  }
+
   @Test func aModelThatExpiresInMemoryActsNoMore() async throws {
     try await Bench.run { bench in
       let expires = ModelTrust.now() + 2_000_000_000
