@@ -16,12 +16,21 @@ struct EchoGRPCServer: Sendable {
 /// Runs a client around a test's body.
 func withClient(
   _ endpoint: Endpoint, security: ClientSecurity = .none,
-  configuration: ZeroMQClientTransport.Configuration = .init(),
+  configuration: ZeroMQClientTransport.Configuration = .patient,
   _ body: @escaping @Sendable (any EchoClient) async throws -> Void
 ) async throws {
   let transport = try ZeroMQClientTransport(
     connect: endpoint, security: security, configuration: configuration)
   try await withGRPCClient(transport: transport) { try await body($0) }
+}
+
+extension ZeroMQClientTransport.Configuration {
+  /// A busy machine may take seconds for a handshake.
+  static var patient: Self {
+    var configuration = Self()
+    configuration.connectionGrace = .seconds(30)
+    return configuration
+  }
 }
 
 extension CallOptions {

@@ -138,7 +138,7 @@ struct FailureTests {
       let small = try await client.messages(.unary, [[UInt8](repeating: 0, count: 1000)])
       #expect(small.first?.count == 1000)
     }
-    var clientConfiguration = ZeroMQClientTransport.Configuration()
+    var clientConfiguration = ZeroMQClientTransport.Configuration.patient
     clientConfiguration.limits.maxMessageBytes = 100
     try await withClient(server.endpoint, configuration: clientConfiguration) { client in
       let error = await #expect(throws: RPCError.self) {

@@ -136,7 +136,14 @@ struct WireTests {
       of: [.metadata([:]), .message(message), .status(Status(code: .ok, message: ""), [:])], id: 3)
     #expect(unary.count == 1 && unary[0].header.kind == .status && unary[0].header.hasMetadata)
     let stream = FrameCodec.frames(of: [.message(message), .message(message), .halfClose], id: 3)
-    #expect(stream.count == 2 && !stream[0].header.halfClose && stream[1].header.halfClose)
+    #expect(stream.count == 1 && stream[0].messages.count == 2 && stream[0].header.halfClose)
+    let large = ZeroMQBytes(repeating: 0, count: FrameCodec.fullFrame)
+    let mixed = FrameCodec.frames(
+      of: [.message(message), .message(large), .message(message), .halfClose], id: 3)
+    #expect(
+      mixed.map(\.messages.count) == [1, 1, 1] && mixed.map(\.header.halfClose) == [false, false, true])
+    let many = FrameCodec.frames(of: [CallPart](repeating: .message(message), count: 130), id: 3)
+    #expect(many.map(\.messages.count) == [64, 64, 2])
   }
 
   @Test("bytes are values")

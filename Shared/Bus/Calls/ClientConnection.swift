@@ -45,6 +45,7 @@ actor ClientConnection: LoopDriver {
   private let monitor: SocketMonitor
   private nonisolated let outbox = Mutex(Outbox())
 
+  private var headers = HeaderCoder()
   private var calls: [UInt64: OpenCall] = [:]
   /// Calls that wait for a connection, in the order they came.
   private var waiting: [UInt64] = []
@@ -140,7 +141,7 @@ actor ClientConnection: LoopDriver {
   /// - Returns: whether there may be more to receive.
   private func receive(atMost limit: Int) -> Bool {
     for _ in 0..<limit {
-      guard let frames = self.socket.receive(limit: 3) else { return false }
+      guard let frames = self.socket.receive(limit: FrameCodec.mostFrames) else { return false }
       self.handle(frames)
     }
     return true
@@ -261,21 +262,20 @@ actor ClientConnection: LoopDriver {
   }
 
   private func transmit(_ frame: FrameCodec.Frame) -> Bool {
-    let header = FrameCodec.encode(frame.header)
-    return self.socket.send(frame.message.map { [header, $0] } ?? [header]) == 0
+    self.socket.send([self.headers.encode(frame.header)] + frame.messages) == 0
   }
 
   private func handle(_ frames: [ZeroMQBytes]) {
-    guard let frame = FrameCodec.decode(frames[...]) else { return BusMetrics.count(.malformed) }
+    guard let frame = self.headers.decode(frames[...]) else { return BusMetrics.count(.malformed) }
     if frame.header.kind == .ping { return }
     guard let open = self.calls[frame.header.callID] else {
-      if frame.message != nil { BusMetrics.count(.lateFrames) }
+      if !frame.messages.isEmpty { BusMetrics.count(.lateFrames) }
       return
     }
     if frame.header.credit > 0 { open.call.grant(frame.header.credit) }
     var parts: [RPCResponsePart<ZeroMQBytes>] = []
     if frame.header.hasMetadata { parts.append(.metadata(FrameCodec.metadata(frame.header.metadata))) }
-    if let message = frame.message { parts.append(.message(message)) }
+    for message in frame.messages { parts.append(.message(message)) }
     if frame.header.kind == .status {
       parts.append(
         .status(FrameCodec.status(of: frame.header), FrameCodec.metadata(frame.header.trailingMetadata)))

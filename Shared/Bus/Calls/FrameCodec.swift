@@ -3,11 +3,19 @@ import Schemas
 
 /// Turns parts of a call into frames and back; no I/O. proto/BUS.md describes the frames.
 enum FrameCodec {
-  /// A header and the message that follows it.
+  /// A header and the messages that follow it.
   struct Frame: Sendable {
     var header: CallFrame
-    var message: ZeroMQBytes?
+    var messages: [ZeroMQBytes] = []
+    /// Of `messages`.
+    var bytes = 0
   }
+
+  /// Messages that may share a header, and the bytes after which no other joins them: what is small travels together.
+  static let mostMessages = 64
+  static let fullFrame = 64 << 10
+  /// Frames of the longest message: routing id, delimiter, header, messages.
+  static let mostFrames = 3 + Self.mostMessages
 
   /// Packs a call's parts into as few frames as their order allows.
   /// - Parameter first: the header of the first frame, e.g. OPEN with its method; nil for DATA.
@@ -22,12 +30,15 @@ enum FrameCodec {
         frame.header.hasMetadata = true
         frame.header.metadata = Self.entries(metadata)
       case .message(let bytes):
-        if frame.header.hasMessage {
+        if frame.messages.count == Self.mostMessages || frame.bytes + bytes.count > Self.fullFrame,
+          !frame.messages.isEmpty
+        {
           frames.append(frame)
           frame = begin()
         }
         frame.header.hasMessage = true
-        frame.message = bytes
+        frame.messages.append(bytes)
+        frame.bytes += bytes.count
       case .halfClose: frame.header.halfClose = true
       case .credit(let amount): frame.header.credit += UInt64(amount)
       case .status(let status, let metadata):
@@ -43,24 +54,6 @@ enum FrameCodec {
     }
     if let current { frames.append(current) }
     return frames
-  }
-
-  static func encode(_ header: CallFrame) -> ZeroMQBytes {
-    header.withEncoder { encoder in
-      ZeroMQBytes(uninitializedCount: encoder.size) { encoder.write(to: $0) }
-    }
-  }
-
-  /// The frames after the routing id and its delimiter, or nil where they are none of the bus.
-  static func decode(_ frames: ArraySlice<ZeroMQBytes>) -> Frame? {
-    guard let head = frames.first,
-      let header = try? head.withUnsafeBytes({ try CallFrame(serializedBytes: $0) }),
-      frames.count == (header.hasMessage ? 2 : 1)
-    else { return nil }
-    switch header.kind {
-    case .unspecified, .unrecognized: return nil
-    default: return Frame(header: header, message: header.hasMessage ? frames.last : nil)
-    }
   }
 
   static func status(of header: CallFrame) -> Status {

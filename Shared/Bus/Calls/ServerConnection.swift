@@ -43,6 +43,7 @@ actor ServerConnection: LoopDriver {
   private nonisolated let active = Atomic<Int>(0)
 
   private var handler: Handler?
+  private var headers = HeaderCoder()
   private var calls: [UInt64: ServerCall] = [:]
   private var tokens: [ServerCall.Key: UInt64] = [:]
   /// Parts for REQ sockets, until the status completes them.
@@ -125,7 +126,7 @@ actor ServerConnection: LoopDriver {
     }
     let sent = self.sendOutgoing()
     var received = 0
-    while received < Self.batch, let frames = self.socket.receive(limit: 4) {
+    while received < Self.batch, let frames = self.socket.receive(limit: FrameCodec.mostFrames) {
       received += 1
       self.handle(frames)
     }
@@ -187,8 +188,8 @@ actor ServerConnection: LoopDriver {
   private func transmit(_ frame: FrameCodec.Frame, to peer: ZeroMQBytes, isEnveloped: Bool) -> Bool {
     var frames = [peer]
     if isEnveloped { frames.append(ZeroMQBytes([])) }
-    frames.append(FrameCodec.encode(frame.header))
-    if let message = frame.message { frames.append(message) }
+    frames.append(self.headers.encode(frame.header))
+    frames += frame.messages
     return self.socket.send(frames) == 0
   }
 
@@ -230,7 +231,7 @@ actor ServerConnection: LoopDriver {
   private func handle(_ frames: [ZeroMQBytes]) {
     guard frames.count >= 2 else { return BusMetrics.count(.malformed) }
     let isEnveloped = frames[1].count == 0
-    guard let frame = FrameCodec.decode(frames[(isEnveloped ? 2 : 1)...]) else {
+    guard let frame = self.headers.decode(frames[(isEnveloped ? 2 : 1)...]) else {
       return self.refuseMalformed(frames, isEnveloped: isEnveloped)
     }
     let key = ServerCall.Key(peer: frames[0], id: frame.header.callID)
@@ -238,7 +239,7 @@ actor ServerConnection: LoopDriver {
       return self.open(key, frame, isEnveloped: isEnveloped, source: frames[1])
     }
     guard let call = self.tokens[key].flatMap({ self.calls[$0] }) else {
-      if frame.message != nil { BusMetrics.count(.lateFrames) }
+      if !frame.messages.isEmpty { BusMetrics.count(.lateFrames) }
       return
     }
     switch frame.header.kind {
@@ -311,7 +312,7 @@ actor ServerConnection: LoopDriver {
       throw RPCError(
         code: .resourceExhausted, message: "\(limits.maxOpenCalls) calls are open, which is the limit.")
     }
-    if let size = frame.message?.count, size > limits.maxMessageBytes {
+    if let size = frame.messages.map(\.count).max(), size > limits.maxMessageBytes {
       BusMetrics.count(.tooLarge)
       throw Self.tooLarge(size, limits)
     }
@@ -328,7 +329,7 @@ actor ServerConnection: LoopDriver {
   private func deliver(_ frame: FrameCodec.Frame, to call: ServerCall, metadata: Metadata?) {
     var parts: [RPCRequestPart<ZeroMQBytes>] = []
     if let metadata { parts.append(.metadata(metadata)) }
-    if let message = frame.message {
+    for message in frame.messages {
       if message.count > self.configuration.limits.maxMessageBytes {
         BusMetrics.count(.tooLarge)
         return self.end(call, with: Self.tooLarge(message.count, self.configuration.limits))

@@ -12,7 +12,7 @@ public final class ZeroMQClientTransport: ClientTransport {
   public struct Configuration: Sendable {
     public var limits = CallLimits()
     /// How long a call without `waitForReady` waits for a connection.
-    public var connectionGrace: Duration = .seconds(2)
+    public var connectionGrace: Duration = .seconds(5)
     /// Pause before a lost connection is tried again; doubles up to ``maxReconnectPause``.
     public var reconnectPause: Duration = .milliseconds(50)
     public var maxReconnectPause: Duration = .seconds(2)

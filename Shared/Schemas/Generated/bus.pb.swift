@@ -4,7 +4,7 @@
 internal import CProtobufC
 internal import CSchemas
 
-/// Header of every frame of a call; the message, if the frame carries one, is the ZeroMQ frame after it.
+/// Header of every frame of a call; the messages, if it has any, are the ZeroMQ frames after it.
 public struct CallFrame: ProtobufMessage {
   public var kind: CallFrame.Kind
   /// Chosen by the client, unique among the calls of its socket.
@@ -15,7 +15,7 @@ public struct CallFrame: ProtobufMessage {
   public var timeoutNanos: UInt64
   /// Initial metadata: of the request in OPEN, of the response where has_metadata says so.
   public var metadata: [MetadataEntry]
-  /// The next ZeroMQ frame is a message. It may be empty.
+  /// The ZeroMQ frames after this one are messages, 1 to 64. A message may be empty.
   public var hasMessage: Bool
   /// The sender will send no more messages on this call.
   public var halfClose: Bool

@@ -54,7 +54,7 @@ typedef enum _Fleetloop__V1__CallFrame__Kind {
 /* --- messages --- */
 
 /*
- * Header of every frame of a call; the message, if the frame carries one, is the ZeroMQ frame after it.
+ * Header of every frame of a call; the messages, if it has any, are the ZeroMQ frames after it.
  */
 struct  Fleetloop__V1__CallFrame
 {
@@ -78,7 +78,7 @@ struct  Fleetloop__V1__CallFrame
   size_t n_metadata;
   Fleetloop__V1__MetadataEntry **metadata;
   /*
-   * The next ZeroMQ frame is a message. It may be empty.
+   * The ZeroMQ frames after this one are messages, 1 to 64. A message may be empty.
    */
   protobuf_c_boolean has_message;
   /*
