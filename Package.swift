@@ -91,18 +91,19 @@ let modules: [Target] = [
   shared("Bus", ["CZeroMQ", "Schemas", grpc, logging, collections]),
   shared("Policy", ["CTorch", "Schemas", "Artifacts"]),
   shared("Artifacts", ["Schemas", crypto]),
-  shared("Trials", ["CVideo", "Schemas", crypto, grdb]),
+  shared("Trials", ["CVideo", "Schemas", "Storage", crypto, grdb]),
   shared("Statistics", []),
+  shared("Storage", [grdb]),
   shared("ServiceKit", ["Bus", "Schemas", grpc, logging, lifecycle, unixSignals, argumentParser]),
 ]
 
 let services: [Target] = [
   service("Ingest", ["Trials"]),
-  service("Training", ["Policy", "Trials", "Artifacts"]),
-  service("Inference", ["Policy", "Artifacts"]),
-  service("Monitor", ["Statistics", grdb, flyingFox]),
-  service("Rollout", ["Statistics", "Artifacts", grdb]),
-  service("Robot", ["Policy", "Trials", "Artifacts"]),
+  service("Training", ["Policy", "Trials", "Artifacts", "Storage"]),
+  service("Inference", ["Policy", "Artifacts", "Storage"]),
+  service("Monitor", ["Statistics", "Storage", flyingFox]),
+  service("Rollout", ["Statistics", "Artifacts", "Storage"]),
+  service("Robot", ["Policy", "Trials", "Artifacts", "Storage"]),
   service("Fleet", ["Statistics", "Artifacts", argumentParser]),
 ].flatMap { $0 }
 
@@ -112,26 +113,40 @@ let generator: [Target] = [
     path: "proto/Generator", swiftSettings: strict)
 ]
 
+/// What more than one test target needs.
+let testSupport: [Target] = [
+  .target(
+    name: "TestSupport", dependencies: ["Schemas", grpc], path: "Tests/Support", swiftSettings: strict)
+]
+
 let suites: [Target] = [
   tests("Schemas", ["Schemas", grpc]),
   tests("Bus", ["Bus", "Schemas", grpc, grpcInProcess, logging]),
-  tests("Policy", ["Policy", "Artifacts", "Schemas"]),
-  tests("Artifacts", ["Artifacts", "Schemas", crypto]),
-  tests("Trials", ["Trials", "Schemas"]),
+  tests("Policy", ["TestSupport", "Policy", "Artifacts", "Schemas"]),
+  tests("Artifacts", ["TestSupport", "Artifacts", "Schemas", crypto]),
+  tests("Trials", ["Trials", "Schemas", "Storage"]),
   tests("Statistics", ["Statistics"]),
+  tests("Storage", ["TestSupport", "Storage"]),
   tests("ServiceKit", ["ServiceKit", "Bus", "Schemas", grpc, logging]),
-  tests("Ingest", ["IngestCore", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests("Ingest", ["TestSupport", "IngestCore", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
   tests(
     "Training",
-    ["TrainingCore", "Policy", "Artifacts", "Trials", "Bus", "Schemas", "ServiceKit", grpc, logging]),
+    [
+      "TestSupport", "TrainingCore", "Policy", "Artifacts", "Trials", "Bus", "Schemas", "ServiceKit", grpc,
+      logging,
+    ]),
   tests(
-    "Inference", ["InferenceCore", "Policy", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, logging]),
-  tests("Monitor", ["MonitorCore", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
-  tests("Rollout", ["RolloutCore", "Artifacts", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
+    "Inference",
+    ["TestSupport", "InferenceCore", "Policy", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, logging]),
+  tests("Monitor", ["TestSupport", "MonitorCore", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
+  tests(
+    "Rollout",
+    ["TestSupport", "RolloutCore", "Artifacts", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
   tests(
     "Robot",
     [
-      "RobotCore", "Policy", "Trials", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, grpcInProcess,
+      "TestSupport", "RobotCore", "Storage", "Policy", "Trials", "Artifacts", "Bus", "Schemas", "ServiceKit",
+      grpc, grpcInProcess,
       logging,
     ]),
   tests("Fleet", ["FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
@@ -153,7 +168,7 @@ func chosen(_ all: [Target]) -> [Target] {
   return all.filter { needed.contains($0.name) }
 }
 
-let targets = chosen(cLibraries + modules + services + generator + suites)
+let targets = chosen(cLibraries + modules + services + generator + testSupport + suites)
 
 /// What `Tests/Benchmarks` measures.
 let products: [Product] = ["Bus", "Schemas"].compactMap { name in

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Every counter, gauge and histogram of one process, rendered as Prometheus text.
+/// Every counter, gauge and histogram of one process, rendered as Prometheus text, where each name begins with `fleetloop_`.
 ///
 /// Series are few and fixed by the code; labels come from closed sets (a robot, a version, a reason), and each metric
 /// keeps at most ``maximumSeries`` of them, so that hostile names cannot fill memory.
@@ -53,7 +53,7 @@ public final class MetricsRegistry: Sendable {
   /// Prometheus text exposition format 0.0.4, metrics in the order of their names.
   public func renderPrometheus() -> String {
     self.metrics.withLock { metrics in
-      metrics.sorted { $0.key < $1.key }.map { $0.value.render(name: $0.key) }.joined()
+      metrics.sorted { $0.key < $1.key }.map { $0.value.render(name: "fleetloop_\($0.key)") }.joined()
     }
   }
 
@@ -61,13 +61,10 @@ public final class MetricsRegistry: Sendable {
     _ name: String, _ kind: Metric.Kind, _ labels: KeyValuePairs<String, String>, _ help: String,
     _ change: (inout Metric.Series) -> Void
   ) {
-    var key = Self.text(labels)
+    let key = Self.text(labels)
     self.metrics.withLock { metrics in
-      var metric = metrics[name] ?? Metric(kind: kind, help: help)
-      precondition(metric.kind == kind, "\(name) is used both as \(metric.kind) and \(kind).")
-      if metric.series[key] == nil, metric.series.count >= Self.maximumSeries { key = #"overflow="true""# }
-      change(&metric.series[key, default: Metric.Series()])
-      metrics[name] = metric
+      // In place: a copy out and back would copy every series of the metric.
+      change(&metrics[name, default: Metric(kind: kind, help: help)][key, as: kind])
     }
   }
 
@@ -124,6 +121,16 @@ private struct Metric {
   let kind: Kind
   let help: String
   var series: [String: Series] = [:]
+
+  /// The series of these labels, or the one that gathers what is too much.
+  subscript(labels: String, as kind: Kind) -> Series {
+    get { self.series[labels] ?? Series() }
+    _modify {
+      precondition(kind == self.kind, "A metric is used both as \(self.kind) and \(kind).")
+      let isKnown = self.series[labels] != nil || self.series.count < MetricsRegistry.maximumSeries
+      yield &self.series[isKnown ? labels : #"overflow="true""#, default: Series()]
+    }
+  }
 
   func render(name: String) -> String {
     var text = self.help.isEmpty ? "" : "# HELP \(name) \(self.help)\n"

@@ -1,6 +1,7 @@
 import Dispatch
 public import Foundation
 import Schemas
+import Storage
 import Synchronization
 
 /// The trial log and its catalog as one: trials go in once and are durable when told so, and come out again.
@@ -38,6 +39,7 @@ public final class TrialStore: Sendable {
   public let catalog: TrialCatalog
   private let configuration: Configuration
   private let folder: URL
+  private let lock: FolderLock
   private let queue = DispatchQueue(label: "fleetloop.trial-store")
   /// Checks decode video; they must hold up neither the disk nor the cooperative pool.
   private let checks = DispatchQueue(label: "fleetloop.trial-checks", attributes: .concurrent)
@@ -47,9 +49,11 @@ public final class TrialStore: Sendable {
 
   /// Opens a store and brings its catalog up to the log's end.
   /// - Parameter folder: holds `log/` and `catalog.sqlite`; made where it is missing.
+  /// - Throws: ``TrialsError``; `StorageError` `.inUse` where another process owns the folder.
   public init(folder: URL, configuration: Configuration = .init()) throws {
     self.configuration = configuration
     self.folder = folder
+    self.lock = try FolderLock(folder: folder.path, owner: "ingest")
     self.log = try TrialLog(folder: folder.appending(path: "log"), configuration: configuration.log)
     self.catalog = try TrialCatalog(path: folder.appending(path: "catalog.sqlite").path)
     try self.catchUp()

@@ -1,6 +1,7 @@
 import Artifacts
 import Foundation
 import Schemas
+import TestSupport
 import Testing
 
 @Suite struct ArtifactStoreTests {

@@ -1,5 +1,6 @@
 import GRPCCore
 import Schemas
+import TestSupport
 import Testing
 
 @testable import InferenceCore

@@ -7,21 +7,9 @@ import Policy
 import Schemas
 import ServiceKit
 import Synchronization
+import TestSupport
 
 @testable import InferenceCore
-
-/// A folder that goes with its last reference.
-final class TemporaryFolder: Sendable {
-  let path: String
-
-  init() throws {
-    // Short: the path of an ipc socket has 107 bytes at most.
-    self.path = NSTemporaryDirectory() + "fl-\(UUID().uuidString.prefix(13))"
-    try FileManager.default.createDirectory(atPath: self.path, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: self.path) }
-}
 
 /// The registry as inference sees it: models in a folder, signed by one key.
 final class FakeRegistry: ModelRegistryService.SimpleServiceProtocol {

@@ -1,9 +1,9 @@
 import Bus
-import Foundation
 import GRPCCore
 import Schemas
 import ServiceKit
 import Synchronization
+import TestSupport
 import Testing
 
 @Suite("Ingest, killed", .timeLimit(.minutes(3)))
@@ -13,12 +13,9 @@ struct KillTests {
 
   /// Killed at random moments while robots send: every acknowledged trial is there, and none twice.
   @Test func `kill -9 loses no acknowledged trial and stores none twice`() async throws {
-    let folder = FileManager.default.temporaryDirectory.appending(path: "kill-\(UUID().uuidString.prefix(8))")
-    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(at: folder) }
-    let ingest = try IngestProcess(folder: folder)
-    try ingest.start()
-    defer { ingest.kill() }
+    let temporary = try TemporaryFolder()
+    let folder = temporary.path
+    var ingest = try await Self.start(in: folder)
     let sending = Sending()
     try await withThrowingTaskGroup(of: Void.self) { group in
       for robot in Self.robots {
@@ -33,7 +30,7 @@ struct KillTests {
         }
         try await Task.sleep(for: .milliseconds(Int.random(in: 0...300)))
         ingest.kill()
-        try ingest.start()
+        ingest = try await Self.start(in: folder)
       }
       sending.stop()
       try await group.waitForAll()
@@ -67,10 +64,21 @@ struct KillTests {
     }
   }
 
+  /// The real `ingest`, on sockets in a folder.
+  private static func start(in folder: String) async throws -> ServiceUnderTest {
+    try await ServiceUnderTest(
+      "ingest",
+      settings: [
+        "ingest.data": "\(folder)/data", "ingest.rpc": "ipc://\(folder)/rpc",
+        "ingest.trials": "ipc://\(folder)/trials", "ingest.publications": "ipc://\(folder)/publications",
+        "ingest.quiet-seconds": "1", "log.level": "error",
+      ])
+  }
+
   /// A robot: publishes a trial, and sends it by call until somebody says that it is stored.
-  private static func send(as robot: String, to folder: URL, until sending: Sending) async throws {
+  private static func send(as robot: String, to folder: String, until sending: Sending) async throws {
     let publisher = try Publisher(
-      .connect([Endpoint("ipc://\(folder.path)/trials")]), identity: robot, security: ClientSecurity.none)
+      .connect([Endpoint("ipc://\(folder)/trials")]), identity: robot, security: ClientSecurity.none)
     try await Self.withClient(folder) { client in
       var count = 0
       while !sending.isStopped {
@@ -93,9 +101,9 @@ struct KillTests {
   }
 
   private static func withClient<Result: Sendable>(
-    _ folder: URL, _ body: @Sendable (IngestService.Client<ZeroMQClientTransport>) async throws -> Result
+    _ folder: String, _ body: @Sendable (IngestService.Client<ZeroMQClientTransport>) async throws -> Result
   ) async throws -> Result {
-    let connection = try RPCClient.connection(to: "ipc://\(folder.path)/rpc", service: "ingest", keys: "")
+    let connection = try RPCClient.connection(to: "ipc://\(folder)/rpc", service: "ingest", keys: "")
     return try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { try await connection.runConnections() }
       defer { connection.beginGracefulShutdown() }
@@ -129,45 +137,4 @@ private final class Sending: Sendable {
   var isStopped: Bool { self.state.withLock { $0.stopped } }
   func acknowledge(_ trial: String) { self.state.withLock { _ = $0.acknowledged.insert(trial) } }
   func stop() { self.state.withLock { $0.stopped = true } }
-}
-
-/// The real `ingest`, on sockets in a folder.
-private final class IngestProcess: Sendable {
-  private let executable: URL
-  private let folder: URL
-  private let process = Mutex<Process?>(nil)
-
-  init(folder: URL) throws {
-    self.folder = folder
-    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent()
-    self.executable = root.appending(path: ".build/debug/ingest")
-    try #require(
-      FileManager.default.isExecutableFile(atPath: self.executable.path),
-      "build it first: swift build --product ingest")
-  }
-
-  func start() throws {
-    let process = Process()
-    process.executableURL = self.executable
-    process.arguments = [
-      "ingest.data=\(self.folder.path)/data", "ingest.rpc=ipc://\(self.folder.path)/rpc",
-      "ingest.trials=ipc://\(self.folder.path)/trials",
-      "ingest.publications=ipc://\(self.folder.path)/publications",
-      "ingest.quiet-seconds=1", "log.level=error",
-    ].flatMap { ["--set", $0] }
-    process.standardOutput = FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    self.process.withLock { $0 = process }
-  }
-
-  func kill() {
-    self.process.withLock { process in
-      guard let running = process else { return }
-      _ = Foundation.kill(running.processIdentifier, SIGKILL)
-      running.waitUntilExit()
-      process = nil
-    }
-  }
 }

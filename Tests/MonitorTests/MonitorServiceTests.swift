@@ -3,22 +3,10 @@ import Foundation
 import FoundationNetworking
 import GRPCCore
 import Schemas
+import TestSupport
 import Testing
 
 @testable import MonitorCore
-
-/// A folder that is gone after the test.
-final class TemporaryFolder: Sendable {
-  let path: String
-
-  init() throws {
-    // Short: an ipc path may have 107 bytes.
-    self.path = "/tmp/flm-\(UInt32.random(in: 0 ... .max))"
-    try FileManager.default.createDirectory(atPath: self.path, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: self.path) }
-}
 
 /// The monitor as it really is; robots and ingest are sockets of the test.
 @Suite("The monitor executable")
@@ -38,7 +26,8 @@ struct MonitorServiceTests {
         "monitor.data": "\(self.folder.path)/monitor", "monitor.rpc": self.ipc("m"),
         "monitor.publications": self.ipc("mp"), "monitor.telemetry": self.ipc("mt"),
         "monitor.http": "127.0.0.1:0", "ingest.rpc": self.ipc("i"), "ingest.publications": self.ipc("ip"),
-        "rollout.rpc": self.ipc("r"), "monitor.poll-milliseconds": "100", "monitor.offline-seconds": "1",
+        "rollout.rpc": self.ipc("r"), "training.rpc": self.ipc("t"), "inference.rpc": self.ipc("f"),
+        "monitor.poll-milliseconds": "100", "monitor.offline-seconds": "1",
       ].merging(more) { _, new in new })
   }
 

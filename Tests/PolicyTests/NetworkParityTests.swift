@@ -1,6 +1,7 @@
 import Foundation
 import Policy
 import Schemas
+import TestSupport
 import Testing
 
 /// The same files and inputs give the same actions in PyTorch.

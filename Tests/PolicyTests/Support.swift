@@ -2,18 +2,6 @@ import Foundation
 import Policy
 import Schemas
 
-/// A folder that goes when the test does.
-final class TemporaryFolder: Sendable {
-  let path: String
-
-  init() throws {
-    self.path = NSTemporaryDirectory() + "fleetloop-\(UUID().uuidString)"
-    try FileManager.default.createDirectory(atPath: self.path, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: self.path) }
-}
-
 /// Random samples whose targets depend on what the samples show, kept whole in memory.
 struct RandomDataset: TrainingDataset {
   let configuration: NetworkConfiguration

@@ -4,6 +4,7 @@ import GRPCCore
 import Logging
 import Schemas
 import ServiceKit
+import TestSupport
 import Testing
 
 @testable import RobotCore

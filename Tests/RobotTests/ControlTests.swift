@@ -1,5 +1,7 @@
 import GRPCCore
 import Schemas
+import Storage
+import TestSupport
 import Testing
 import Trials
 

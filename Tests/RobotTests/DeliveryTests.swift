@@ -1,5 +1,6 @@
 import Schemas
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import RobotCore

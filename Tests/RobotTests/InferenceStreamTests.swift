@@ -2,6 +2,7 @@ import GRPCCore
 import GRPCInProcessTransport
 import Schemas
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import RobotCore

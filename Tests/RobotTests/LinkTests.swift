@@ -2,6 +2,7 @@ import Bus
 import Logging
 import ServiceKit
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import RobotCore

@@ -2,6 +2,7 @@ import Artifacts
 import Foundation
 import Policy
 import Schemas
+import TestSupport
 import Testing
 
 @testable import RobotCore

@@ -4,6 +4,7 @@ import Foundation
 import GRPCCore
 import Schemas
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import RobotCore

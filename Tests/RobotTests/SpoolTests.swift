@@ -1,5 +1,6 @@
 import Foundation
 import Schemas
+import TestSupport
 import Testing
 
 @testable import RobotCore

@@ -3,29 +3,10 @@ import GRPCCore
 import GRPCInProcessTransport
 import Logging
 import Schemas
+import TestSupport
 import Testing
 
 @testable import RobotCore
-
-/// A folder that goes away with the test.
-final class TemporaryFolder: Sendable {
-  let path: String
-
-  init() throws {
-    let template = FileManager.default.temporaryDirectory.path + "/fleetloop-robot-XXXXXX"
-    var bytes = Array(template.utf8CString)
-    guard mkdtemp(&bytes) != nil else {
-      throw RobotError(.diskFailed, "Cannot make a temporary folder like \(template).")
-    }
-    self.path = String(decoding: bytes.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: self.path) }
-
-  func names(_ folder: String) throws -> [String] {
-    try FileManager.default.contentsOfDirectory(atPath: "\(self.path)/\(folder)").sorted()
-  }
-}
 
 /// Keeps images as they are: what matters to most tests is which ones arrive.
 struct PlainImages: ImageCompressor {

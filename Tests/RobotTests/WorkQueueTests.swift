@@ -1,4 +1,5 @@
 import Schemas
+import TestSupport
 import Testing
 
 @testable import RobotCore

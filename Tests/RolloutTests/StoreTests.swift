@@ -1,21 +1,9 @@
 import Foundation
 import Schemas
+import TestSupport
 import Testing
 
 @testable import RolloutCore
-
-/// A folder that is gone after the test.
-final class TemporaryFolder: Sendable {
-  let path: String
-
-  init() throws {
-    // Short: an ipc path may have 107 bytes.
-    self.path = "/tmp/flr-\(UInt32.random(in: 0 ... .max))"
-    try FileManager.default.createDirectory(atPath: self.path, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: self.path) }
-}
 
 @Suite("RolloutStore")
 struct StoreTests {

@@ -12,13 +12,13 @@ struct MetricsRegistryTests {
     metrics.observe("answer_seconds", 0.003)
     metrics.observe("answer_seconds", 500)
     let text = metrics.renderPrometheus()
-    #expect(text.contains("# HELP trials_total Trials.\n# TYPE trials_total counter\n"))
-    #expect(text.contains(#"trials_total{robot="a\"b"} 3.0"#))
-    #expect(text.contains("free_bytes 12.0"))
-    #expect(text.contains(#"answer_seconds_bucket{le="0.002"} 0"#))
-    #expect(text.contains(#"answer_seconds_bucket{le="0.005"} 1"#))
-    #expect(text.contains(#"answer_seconds_bucket{le="+Inf"} 2"#))
-    #expect(text.contains("answer_seconds_count 2"))
+    #expect(text.contains("# HELP fleetloop_trials_total Trials.\n# TYPE fleetloop_trials_total counter\n"))
+    #expect(text.contains(#"fleetloop_trials_total{robot="a\"b"} 3.0"#))
+    #expect(text.contains("fleetloop_free_bytes 12.0"))
+    #expect(text.contains(#"fleetloop_answer_seconds_bucket{le="0.002"} 0"#))
+    #expect(text.contains(#"fleetloop_answer_seconds_bucket{le="0.005"} 1"#))
+    #expect(text.contains(#"fleetloop_answer_seconds_bucket{le="+Inf"} 2"#))
+    #expect(text.contains("fleetloop_answer_seconds_count 2"))
   }
 
   @Test func `quantiles are upper bucket edges`() throws {
@@ -35,7 +35,7 @@ struct MetricsRegistryTests {
     for index in 0..<(MetricsRegistry.maximumSeries + 50) {
       metrics.increment("x", labels: ["id": "\(index)"])
     }
-    #expect(metrics.renderPrometheus().contains(#"x{overflow="true"} 50.0"#))
+    #expect(metrics.renderPrometheus().contains(#"fleetloop_x{overflow="true"} 50.0"#))
   }
 
   @Test func `a counter never falls`() {

@@ -1,5 +1,6 @@
 import Policy
 import Schemas
+import TestSupport
 import Testing
 
 @testable import TrainingCore

@@ -3,6 +3,7 @@ import Foundation
 import GRPCCore
 import Schemas
 import Synchronization
+import TestSupport
 
 /// An ingest that holds the trials that a test gives it.
 final class FakeIngest: IngestService.SimpleServiceProtocol {
@@ -122,17 +123,4 @@ enum Synthetic {
   static let policy = PolicyConfiguration(
     imageSize: 16, visionFeatures: 32, jointFeatures: 16, fusionFeatures: 32, taskFeatures: 8, channels: [8],
     strides: [4], kernels: [5])
-}
-
-/// A folder that goes when the test does.
-final class TemporaryFolder: Sendable {
-  let path: String
-
-  init() throws {
-    // Short: a unix socket's path has at most 107 bytes.
-    self.path = "/tmp/fl-\(UUID().uuidString.prefix(8))"
-    try FileManager.default.createDirectory(atPath: self.path, withIntermediateDirectories: true)
-  }
-
-  deinit { try? FileManager.default.removeItem(atPath: self.path) }
 }

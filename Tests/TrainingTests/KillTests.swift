@@ -5,6 +5,7 @@ import GRPCCore
 import Schemas
 import ServiceKit
 import Synchronization
+import TestSupport
 import Testing
 
 /// The real program, killed while it trains.
@@ -19,34 +20,17 @@ import Testing
   }
 
   /// Starts the program and waits until it says that it is up.
-  func start() throws -> Process {
-    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent()
-    let program = root.appending(path: ".build/debug/training")
-    try #require(
-      FileManager.default.isExecutableFile(atPath: program.path),
-      "There is no \(program.path); run swift build --product training first.")
-    let process = Process()
-    process.executableURL = program
-    process.arguments = [
-      "training.rpc=ipc://\(self.folder.path)/training",
-      "training.publications=ipc://\(self.folder.path)/words",
-      "ingest.rpc=ipc://\(self.folder.path)/peers", "rollout.rpc=ipc://\(self.folder.path)/peers",
-      "training.data=\(self.folder.path)/data", "training.signing-key=\(self.folder.path)/signing.key",
-      "training.threads=1", "process.follow-parent=true",
-    ].flatMap { ["--set", $0] }
-    let output = Pipe()
-    process.standardOutput = output
-    process.standardError = FileHandle.nullDevice
-    try process.run()
-    let ready = output.fileHandleForReading.availableData
-    try #require(String(decoding: ready, as: UTF8.self).hasPrefix("READY training"))
-    return process
-  }
-
-  func kill(_ process: Process) {
-    Foundation.kill(process.processIdentifier, SIGKILL)
-    process.waitUntilExit()
+  func start() async throws -> ServiceUnderTest {
+    try await ServiceUnderTest(
+      "training",
+      settings: [
+        "training.rpc": "ipc://\(self.folder.path)/training",
+        "training.publications": "ipc://\(self.folder.path)/words",
+        "ingest.rpc": "ipc://\(self.folder.path)/peers", "rollout.rpc": "ipc://\(self.folder.path)/peers",
+        "training.data": "\(self.folder.path)/data",
+        "training.signing-key": "\(self.folder.path)/signing.key",
+        "training.threads": "1",
+      ])
   }
 
   func withClient<Result: Sendable>(
@@ -84,17 +68,16 @@ import Testing
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { try await server.serve() }
       defer { server.beginGracefulShutdown() }
-      var training = try self.start()
-      defer { if training.isRunning { self.kill(training) } }
+      var training = try await self.start()
       let job = try await self.withClient { client in
         try await client.startTraining(self.request("v1"), options: .within(.seconds(20)))
       }
       // Once while the data may still be coming, then twice in the optimisation, each after a newer checkpoint.
-      self.kill(training)
+      training.kill()
       let checkpoint = "\(self.folder.path)/data/jobs/\(job.jobID)/checkpoint"
       var seen: Date?
       for _ in 0..<2 {
-        training = try self.start()
+        training = try await self.start()
         for _ in 0..<6_000 {
           let date = try? FileManager.default.attributesOfItem(atPath: checkpoint)[.modificationDate] as? Date
           if let date, date != seen {
@@ -103,14 +86,14 @@ import Testing
           }
           try await Task.sleep(for: .milliseconds(5))
         }
-        self.kill(training)
+        training.kill()
       }
       #expect(seen != nil, "no checkpoint was written")
       // A kill right at the start may fall before the snapshot's name was kept; never after a checkpoint.
       let asked = ingest.queries.withLock { $0.count }
       #expect((1...2).contains(asked))
       #expect(registry.store.versions().isEmpty)
-      training = try self.start()
+      training = try await self.start()
       let done = try await self.finish(job)
       #expect(done.progress?.state == .done, "\(done.progress?.error ?? "")")
       #expect(done.manifest?.optimizerSteps == 1_500)
@@ -124,9 +107,7 @@ import Testing
       #expect(registry.store.versions() == ["v1", "v2"])
       #expect(ingest.queries.withLock { $0.count } == asked + 1, "a job keeps its snapshot over kills")
 
-      training.terminate()
-      training.waitUntilExit()
-      #expect(training.terminationReason == .exit && training.terminationStatus == 0)
+      #expect(training.terminate() == 0)
     }
   }
 }

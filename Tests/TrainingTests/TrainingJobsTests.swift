@@ -7,6 +7,7 @@ import Policy
 import Schemas
 import ServiceKit
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import TrainingCore

@@ -1,5 +1,6 @@
 import Foundation
 import Schemas
+import Storage
 import Testing
 
 @testable import Trials
@@ -37,6 +38,26 @@ struct TrialStoreTests {
     }
   }
 
+  /// The disk's thread lets the first store go a moment after its last answer.
+  private static func reopen(_ folder: URL) async throws -> TrialStore {
+    for _ in 0..<1_000 {
+      do { return try TrialStore(folder: folder) } catch let error as StorageError {
+        guard error.code == .inUse else { throw error }
+        try await Task.sleep(for: .milliseconds(10))
+      }
+    }
+    return try TrialStore(folder: folder)
+  }
+
+  @Test func `one process owns a store`() async throws {
+    try await withTemporaryFolder { folder in
+      let store = try TrialStore(folder: folder)
+      let error = #expect(throws: StorageError.self) { try TrialStore(folder: folder) }
+      #expect(error?.code == .inUse)
+      withExtendedLifetime(store) {}
+    }
+  }
+
   @Test func `a lost catalog is made anew from the log`() async throws {
     try await withTemporaryFolder { folder in
       let ids = (0..<5).map { "t-\($0)" }
@@ -51,7 +72,7 @@ struct TrialStoreTests {
       for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
         try? FileManager.default.removeItem(at: folder.appending(path: name))
       }
-      let store = try TrialStore(folder: folder)
+      let store = try await Self.reopen(folder)
       var after = try store.catalog.trials(.init(), limit: 100, after: nil).trials
       for index in after.indices { after[index].storedUnixNanos = before[index].storedUnixNanos }
       #expect(after == before)

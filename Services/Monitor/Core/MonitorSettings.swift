@@ -35,6 +35,7 @@ package enum MonitorSettings {
     data, httpToken, failureLimit, offlineSeconds, spoolLimit, regressionAlpha, regressionTolerance,
     pollMillis, EndpointSettings.monitorRPC, EndpointSettings.monitorTelemetry,
     EndpointSettings.monitorPublications, EndpointSettings.monitorHTTP, EndpointSettings.ingestRPC,
-    EndpointSettings.ingestPublications, EndpointSettings.rolloutRPC,
+    EndpointSettings.ingestPublications, EndpointSettings.trainingRPC, EndpointSettings.inferenceRPC,
+    EndpointSettings.rolloutRPC,
   ]
 }

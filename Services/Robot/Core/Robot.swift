@@ -1,6 +1,7 @@
 import Foundation
 package import Logging
 package import Schemas
+import Storage
 import Synchronization
 
 /// Who this robot is.

@@ -5,6 +5,7 @@ package import Logging
 import Schemas
 package import ServiceKit
 import ServiceLifecycle
+import Storage
 
 /// A robot's agent without its server: over the best link it delivers trials, follows versions and health, and tells
 /// how the robot is.
@@ -19,9 +20,11 @@ package struct RobotAgent: Service {
   private let security: Security
   private let models: ModelKeeper
   private let metrics: MetricsRegistry
+  private let lock: FolderLock
 
   /// Opens what is on the disk and takes up the last good model.
-  /// - Throws: ``RobotError`` where the folder cannot be used; what `security` throws.
+  /// - Throws: ``RobotError`` where the folder cannot be used; `StorageError` `.inUse` where another agent uses it; what
+  ///   `security` throws.
   package init(
     _ settings: AgentSettings, security: @escaping Security, load: @escaping ModelKeeper.Load,
     metrics: MetricsRegistry, logger: Logger
@@ -31,6 +34,7 @@ package struct RobotAgent: Service {
     self.metrics = metrics
     // Keys that are missing are told at the start, not at the first connection.
     for service in ["ingest", "inference", "monitor", "rollout"] { _ = try security(service) }
+    self.lock = try FolderLock(folder: settings.robot.folder, owner: "robot agent")
     self.robot = try Robot(settings.robot, logger: logger)
     let (keys, serial) = (settings.trustedKeys, settings.minimumSerial)
     self.models = try ModelKeeper(
@@ -89,18 +93,18 @@ package struct RobotAgent: Service {
     while true {
       let heartbeat = await self.robot.heartbeat()
       self.metrics.set(
-        "fleetloop_robot_spooled_trials", to: Double(heartbeat.spooledTrials),
+        "robot_spooled_trials", to: Double(heartbeat.spooledTrials),
         help: "Trials that ingest has not acknowledged.")
-      self.metrics.set("fleetloop_robot_spooled_bytes", to: Double(heartbeat.spooledBytes))
-      self.metrics.set("fleetloop_robot_steps", to: Double(heartbeat.steps), help: "Steps since start.")
+      self.metrics.set("robot_spooled_bytes", to: Double(heartbeat.spooledBytes))
+      self.metrics.set("robot_steps", to: Double(heartbeat.steps), help: "Steps since start.")
       self.metrics.set(
-        "fleetloop_robot_fallback_steps", to: Double(heartbeat.fallbackSteps),
+        "robot_fallback_steps", to: Double(heartbeat.fallbackSteps),
         help: "Steps on which inference was to act and did not.")
       self.metrics.set(
-        "fleetloop_robot_action_seconds", to: heartbeat.actionP50Micros / 1e6, labels: ["quantile": "0.5"],
+        "robot_action_seconds", to: heartbeat.actionP50Micros / 1e6, labels: ["quantile": "0.5"],
         help: "Time from observation to action over the last minute.")
       self.metrics.set(
-        "fleetloop_robot_action_seconds", to: heartbeat.actionP99Micros / 1e6, labels: ["quantile": "0.99"])
+        "robot_action_seconds", to: heartbeat.actionP99Micros / 1e6, labels: ["quantile": "0.99"])
       try await Task.sleep(for: .seconds(1))
     }
   }

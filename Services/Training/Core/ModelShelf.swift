@@ -2,6 +2,7 @@ internal import Artifacts
 internal import GRPCCore
 internal import Policy
 internal import Schemas
+internal import Storage
 
 /// The models that training knows: parents that it fetched, and its own until they are registered.
 actor ModelShelf {
@@ -23,9 +24,8 @@ actor ModelShelf {
   /// A parent's manifest and files, from here or the registry, verified.
   func parent(_ version: String) async throws -> (manifest: ModelManifest, files: [String: [UInt8]]) {
     if let model = try? self.store.open(version, trust: self.trust) { return model }
-    let intake = Intake(ArtifactReceiver(into: self.store, trust: self.trust), executor: self.executor)
-    try await self.peers.fetch(version) { try await intake.receive($0) }
-    try await intake.finish()
+    try await self.store.fetch(
+      version, trust: self.trust, executor: self.executor, from: self.peers.fetch)
     return try self.store.open(version, trust: self.trust)
   }
 
@@ -57,20 +57,5 @@ actor ModelShelf {
       throw TrainingError(
         .unavailable, "The registry answered for model '\(answer.version)', not '\(version)'.")
     }
-  }
-
-  /// One model on its way in, on the shelf's thread.
-  private actor Intake {
-    private let executor: QueueExecutor
-    nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
-    private var receiver: ArtifactReceiver
-
-    init(_ receiver: ArtifactReceiver, executor: QueueExecutor) {
-      self.receiver = receiver
-      self.executor = executor
-    }
-
-    func receive(_ chunk: ModelChunk) throws { try self.receiver.receive(chunk) }
-    func finish() throws { _ = try self.receiver.finish() }
   }
 }

@@ -45,13 +45,12 @@ package struct Peers: Sendable {
     try await self.registry.listModels(ListModelsRequest(), options: .within(Self.callTimeout)).models
   }
 
-  func fetch(
-    _ version: String, _ body: @escaping @Sendable (ModelChunk) async throws -> Void
+  /// Hands over each chunk of a model.
+  @Sendable func fetch(
+    _ request: GetModelRequest, _ take: @escaping @Sendable (ModelChunk) async throws -> Void
   ) async throws {
-    try await self.registry.getModel(
-      GetModelRequest(version: version), options: .within(Self.transferTimeout)
-    ) { response in
-      for try await chunk in response.messages { try await body(chunk) }
+    try await self.registry.getModel(request, options: .within(Self.transferTimeout)) { response in
+      for try await chunk in response.messages { try await take(chunk) }
     }
   }
 

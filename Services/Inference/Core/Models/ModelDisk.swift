@@ -2,6 +2,7 @@ package import Artifacts
 import Foundation
 import Policy
 import Schemas
+import Storage
 
 /// Models on this machine's disk: fetched once, verified whenever they are loaded.
 package actor ModelDisk {
@@ -82,19 +83,9 @@ package actor ModelDisk {
     guard ManifestRules.isName(version) else {
       throw InferenceError(.invalid, "'\(version.prefix(64))' is no version of a model.")
     }
-    let intake = ModelIntake(
-      ArtifactReceiver(into: self.store, trust: try self.makeTrust()), executor: self.executor)
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(self.store.folder)/objects")) ?? []
-    let have = names.compactMap { Digest.bytes(hex: $0) }
-    try await self.source.fetch(GetModelRequest(version: version, haveSha256: have)) {
-      try await intake.take($0)
-    }
-    let received = try await intake.finish()
-    guard received == version else {
-      throw InferenceError(
-        .failed, "The registry sent model \(received) where \(version) was asked for.")
-    }
-    self.prune(keeping: version)
+    try await self.store.fetch(
+      version, trust: try self.makeTrust(), executor: self.executor, from: self.source.fetch)
+    self.store.prune(keeping: version, count: Self.keptVersions)
   }
 
   /// Deletes the files whose content is not what the manifest says, so that they come again.
@@ -104,35 +95,5 @@ package actor ModelDisk {
       try? FileManager.default.removeItem(atPath: self.store.path(of: file.sha256))
     }
     try? FileManager.default.removeItem(atPath: "\(self.store.folder)/manifests/\(version)")
-  }
-
-  private func prune(keeping version: String) {
-    let dated = self.store.versions().map { name in
-      let path = "\(self.store.folder)/manifests/\(name)"
-      let attributes = try? FileManager.default.attributesOfItem(atPath: path)
-      return (name: name, date: attributes?[.modificationDate] as? Date ?? .distantPast)
-    }
-    let others = dated.filter { $0.name != version }.sorted { $0.date > $1.date }
-    for (name, _) in others.dropFirst(Self.keptVersions - 1) { try? self.store.remove(name) }
-  }
-}
-
-/// One model on its way in, on the disk's thread.
-private actor ModelIntake {
-  private let executor: QueueExecutor
-  nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
-  private var receiver: ArtifactReceiver
-
-  init(_ receiver: ArtifactReceiver, executor: QueueExecutor) {
-    self.receiver = receiver
-    self.executor = executor
-  }
-
-  func take(_ chunk: ModelChunk) throws { try self.receiver.receive(chunk) }
-
-  /// - Returns: the version that came.
-  func finish() throws -> String {
-    _ = try self.receiver.finish()
-    return self.receiver.manifest?.version ?? ""
   }
 }

@@ -1,22 +1,21 @@
+package import Artifacts
 import GRPCCore
 package import Schemas
 
 /// Where models come from: closures, so that it can be tested without a registry.
 package struct ModelSource: Sendable {
-  package typealias Take = @Sendable (ModelChunk) async throws -> Void
-
   /// Longest time that one model may take to come.
   package static let transferTimeout: Duration = .seconds(60)
   /// Longest time that the list of models may take to come.
   package static let callTimeout: Duration = .seconds(10)
 
   /// Hands over each chunk of a model.
-  package var fetch: @Sendable (GetModelRequest, @escaping Take) async throws -> Void
+  package var fetch: ArtifactSource
   /// Every registered model, oldest first.
   package var list: @Sendable () async throws -> [ModelManifest]
 
   package init(
-    fetch: @escaping @Sendable (GetModelRequest, @escaping Take) async throws -> Void,
+    fetch: @escaping ArtifactSource,
     list: @escaping @Sendable () async throws -> [ModelManifest]
   ) {
     self.fetch = fetch

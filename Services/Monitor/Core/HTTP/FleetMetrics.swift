@@ -6,31 +6,31 @@ extension StatusReport {
   func record(in metrics: MetricsRegistry) {
     for state in ["idle", "working", "unhealthy", "stopped", "offline"] {
       metrics.set(
-        "fleetloop_robots", to: Double(self.robots.count { $0.state == state }), labels: ["state": state],
+        "robots", to: Double(self.robots.count { $0.state == state }), labels: ["state": state],
         help: "Robots by state.")
     }
     for robot in self.robots {
       metrics.set(
-        "fleetloop_robot_consecutive_failures", to: Double(robot.consecutiveFailures),
+        "robot_consecutive_failures", to: Double(robot.consecutiveFailures),
         labels: ["robot": robot.robot], help: "Failures since the robot's last success or resume.")
       metrics.set(
-        "fleetloop_robot_spooled_trials", to: Double(robot.spooled), labels: ["robot": robot.robot],
+        "robot_spooled_trials", to: Double(robot.spooled), labels: ["robot": robot.robot],
         help: "Trials that nobody acknowledged yet.")
       metrics.set(
-        "fleetloop_robot_action_p99_seconds", to: robot.actionP99Millis / 1_000,
+        "robot_action_p99_seconds", to: robot.actionP99Millis / 1_000,
         labels: ["robot": robot.robot], help: "Time from observation to action over the last minute.")
     }
     for version in self.versions {
       metrics.set(
-        "fleetloop_trials", to: Double(version.total.trials), labels: ["version": version.version],
+        "trials", to: Double(version.total.trials), labels: ["version": version.version],
         help: "Stored trials with a policy, aborted ones not counted.")
       metrics.set(
-        "fleetloop_successes", to: Double(version.total.successes), labels: ["version": version.version],
+        "successes", to: Double(version.total.successes), labels: ["version": version.version],
         help: "Stored trials with a policy that succeeded.")
     }
     for severity in ["info", "warning", "critical"] {
       metrics.set(
-        "fleetloop_alerts_open", to: Double(self.alerts.count { $0.severity == severity }),
+        "alerts_open", to: Double(self.alerts.count { $0.severity == severity }),
         labels: ["severity": severity], help: "Open alerts.")
     }
   }

@@ -15,11 +15,11 @@ package struct StatusServer: Service {
   /// - Parameters:
   ///   - text: host and port, e.g. "127.0.0.1:7480"; port 0 for a free one. The host is an IPv4 address or "localhost".
   ///   - token: what a caller must show as `Authorization: Bearer TOKEN` or `?token=TOKEN`; may be empty on loopback only.
-  ///   - extraMetrics: further lines for `/metrics`.
+  ///   - busMetrics: the bus's lines for `/metrics`.
   /// - Throws: ``MonitorError`` `.address` where it is malformed, taken, or open to others without a token.
   package init(
     monitor: Monitor, bind text: String, token: String, metrics: MetricsRegistry,
-    extraMetrics: @escaping @Sendable () -> String = { "" }
+    busMetrics: @escaping @Sendable () -> String = { "" }
   ) async throws {
     let (host, port) = try Self.parse(text)
     guard host.hasPrefix("127.") || !token.isEmpty else {
@@ -36,7 +36,9 @@ package struct StatusServer: Service {
     await server.appendRoute("GET /metrics") { request in
       await guarded.answer(request, "text/plain; version=0.0.4; charset=utf-8") {
         await monitor.report.record(in: metrics)
-        return Data((metrics.renderPrometheus() + extraMetrics()).utf8)
+        let page = MetricsPage(
+          own: metrics.renderPrometheus() + busMetrics(), others: await monitor.serviceMetrics)
+        return Data(page.text.utf8)
       }
     }
     await server.appendRoute("GET /api/status") { request in

@@ -2,6 +2,7 @@ package import Logging
 package import Schemas
 package import ServiceKit
 package import Statistics
+import Storage
 
 /// The owner of the state: each change is durable before it is answered or published.
 package actor Monitor {
@@ -18,6 +19,8 @@ package actor Monitor {
   package private(set) var counts: [OutcomeCount] = []
   /// Rollout's last words.
   package private(set) var rollout = RolloutDescription()
+  /// The other services' last metrics.
+  package private(set) var serviceMetrics: [ServiceMetrics] = []
   /// Changes for the bus, oldest first.
   package nonisolated let changes: AsyncStream<Change>
   private let continuation: AsyncStream<Change>.Continuation
@@ -139,6 +142,7 @@ package actor Monitor {
 
   package func remember(counts: [OutcomeCount]) { self.counts = counts }
   package func remember(rollout: RolloutDescription) { self.rollout = rollout }
+  package func remember(metrics: [ServiceMetrics]) { self.serviceMetrics = metrics }
 
   // MARK: Output
 

@@ -12,6 +12,8 @@ package struct MonitorPeers: Sendable {
   package var listTrials: @Sendable (ListTrialsRequest) async throws -> ListTrialsResponse
   /// Releases, experiments and models, for the status page.
   package var describeRollout: @Sendable () async throws -> RolloutDescription
+  /// Every other service's metrics, also of those that do not answer.
+  package var gatherMetrics: @Sendable () async -> [ServiceMetrics] = { [] }
 
   package init(
     publishAlert: @escaping @Sendable (Alert) async -> Void,

@@ -11,6 +11,7 @@ import Statistics
 package enum MonitorProcess {
   /// Time that a peer has for an answer.
   private static let patience: Duration = .seconds(10)
+  private static let metricsPatience: Duration = .seconds(2)
 
   /// Opens the state, binds the sockets.
   /// - Throws: ``MonitorError``, `BusError` or `ServiceError`, each saying what to do.
@@ -35,13 +36,21 @@ package enum MonitorProcess {
       .connect([Endpoint(try settings(EndpointSettings.ingestPublications))]), topics: [Topic("outcomes")],
       security: try BusSecurity.client(of: "ingest", keys: keys))
     let ingest = try RPCClient(to: try settings(EndpointSettings.ingestRPC), service: "ingest", keys: keys)
+    let training = try RPCClient(
+      to: try settings(EndpointSettings.trainingRPC), service: "training", keys: keys)
+    let inference = try RPCClient(
+      to: try settings(EndpointSettings.inferenceRPC), service: "inference", keys: keys)
     let rollout = try RPCClient(
       to: try settings(EndpointSettings.rolloutRPC), service: "rollout", keys: keys)
+    var peers = Self.peers(publisher, ingest, rollout)
+    peers.gatherMetrics = Self.gatherMetrics([
+      "ingest": ingest, "training": training, "inference": inference, "rollout": rollout,
+    ])
     var intervals = MonitorRounds.Intervals()
     intervals.tick = .milliseconds(try settings(MonitorSettings.pollMillis))
     intervals.releases = intervals.tick
     let rounds = MonitorRounds(
-      monitor: monitor, peers: Self.peers(publisher, ingest, rollout), intervals: intervals,
+      monitor: monitor, peers: peers, intervals: intervals,
       logger: context.logger)
     let listener = MonitorListener(
       monitor: monitor, telemetry: telemetry, outcomes: outcomes, metrics: context.metrics,
@@ -52,9 +61,9 @@ package enum MonitorProcess {
     let http = try await StatusServer(
       monitor: monitor, bind: try settings(EndpointSettings.monitorHTTP),
       token: try settings(MonitorSettings.httpToken), metrics: context.metrics,
-      extraMetrics: BusMetricsText.render)
+      busMetrics: BusMetricsText.render)
     return ServiceParts(
-      [ingest, rollout, listener, rpc, rounds, http],
+      [ingest, training, inference, rollout, listener, rpc, rounds, http],
       endpoints: [
         ("rpc", "\(rpc.endpoint)"), ("telemetry", "\(try await telemetry.boundEndpoint)"),
         ("publications", "\(try await publisher.boundEndpoint)"), ("http", "http://\(http.address)/"),
@@ -67,6 +76,23 @@ package enum MonitorProcess {
     limits.offlineNanos = Int64(try settings(MonitorSettings.offlineSeconds) * 1e9)
     limits.spooledTrials = try settings(MonitorSettings.spoolLimit)
     return limits
+  }
+
+  /// Asks all at once: one that does not answer holds up no other.
+  private static func gatherMetrics(_ services: [String: RPCClient]) -> @Sendable () async -> [ServiceMetrics]
+  {
+    let services = services.mapValues { MetricsService.Client(wrapping: $0.client) }
+    return {
+      await withTaskGroup(of: ServiceMetrics.self) { group in
+        for (name, service) in services {
+          group.addTask {
+            let answer = try? await service.getMetrics(.init(), options: .within(Self.metricsPatience))
+            return ServiceMetrics(service: name, text: answer?.prometheusText)
+          }
+        }
+        return await group.reduce(into: []) { $0.append($1) }.sorted { $0.service < $1.service }
+      }
+    }
   }
 
   private static func peers(_ publisher: Publisher, _ ingest: RPCClient, _ rollout: RPCClient) -> MonitorPeers

@@ -1,5 +1,6 @@
 package import Logging
 import Schemas
+import ServiceKit
 import ServiceLifecycle
 
 /// What the monitor does again and again: tell the bus, let time pass, catch up with ingest, compare releases.
@@ -13,6 +14,8 @@ package struct MonitorRounds: Service {
     package var catchUp: Duration = .seconds(5)
     /// Between two refreshes of what the status page shows.
     package var page: Duration = .seconds(2)
+    /// Between two looks at the other services' metrics; Prometheus asks every 15 s or so.
+    package var metrics: Duration = .seconds(5)
     package init() {}
   }
 
@@ -37,11 +40,20 @@ package struct MonitorRounds: Service {
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in
         group.addTask { await self.tellChanges() }
-        group.addTask { await self.repeatedly(every: self.intervals.tick, self.tick) }
-        group.addTask { await self.repeatedly(every: self.intervals.catchUp, self.catchUp) }
-        group.addTask { await self.repeatedly(every: self.intervals.releases, self.compareReleases) }
-        group.addTask { await self.repeatedly(every: self.intervals.page, self.refreshCounts) }
-        group.addTask { await self.repeatedly(every: self.intervals.page, self.refreshRollout) }
+        group.addTask { await repeatedly(every: self.intervals.tick, logger: self.logger, self.tick) }
+        group.addTask { await repeatedly(every: self.intervals.catchUp, logger: self.logger, self.catchUp) }
+        group.addTask {
+          await repeatedly(every: self.intervals.releases, logger: self.logger, self.compareReleases)
+        }
+        group.addTask {
+          await repeatedly(every: self.intervals.page, logger: self.logger, self.refreshCounts)
+        }
+        group.addTask {
+          await repeatedly(every: self.intervals.page, logger: self.logger, self.refreshRollout)
+        }
+        group.addTask {
+          await repeatedly(every: self.intervals.metrics, logger: self.logger, self.refreshMetrics)
+        }
       }
     }
     await self.monitor.stopAllWatching()
@@ -95,25 +107,11 @@ package struct MonitorRounds: Service {
     await self.monitor.remember(counts: try await self.peers.summarize(TrialQuery(includeQuarantined: true)))
   }
 
-  private func refreshRollout() async throws {
-    await self.monitor.remember(rollout: try await self.peers.describeRollout())
+  private func refreshMetrics() async {
+    await self.monitor.remember(metrics: await self.peers.gatherMetrics())
   }
 
-  /// Until cancelled; a failure is logged when it begins and when it ends, not each time.
-  private func repeatedly(every interval: Duration, _ body: () async throws -> Void) async {
-    var isFailing = false
-    while !Task.isCancelled {
-      do {
-        try await body()
-        if isFailing { self.logger.notice("peer answers again") }
-        isFailing = false
-      } catch {
-        if !isFailing, !Task.isCancelled {
-          self.logger.warning("round failed; trying again", metadata: ["error": "\(error)"])
-        }
-        isFailing = true
-      }
-      try? await Task.sleep(for: interval)
-    }
+  private func refreshRollout() async throws {
+    await self.monitor.remember(rollout: try await self.peers.describeRollout())
   }
 }

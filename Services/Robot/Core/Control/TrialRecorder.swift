@@ -1,4 +1,5 @@
 package import Schemas
+package import Storage
 import Trials
 
 /// Compresses the images of one run of steps.

@@ -1,17 +1,13 @@
 package import Artifacts
 import Foundation
 package import Schemas
+import Storage
 
 /// The models on a robot's disk: fetched, verified, and kept, so that a robot without a network acts with the last good one.
 package actor ModelKeeper {
   /// Makes a policy of verified files. Called on the keeper's own thread.
   package typealias Load =
     @Sendable (_ manifest: ModelManifest, _ files: [String: [UInt8]]) throws -> any LocalPolicy
-  /// Asks the registry for a model and hands over each chunk.
-  package typealias Fetch =
-    @Sendable (
-      _ request: GetModelRequest, _ take: @escaping @Sendable (ModelChunk) async throws -> Void
-    ) async throws -> Void
 
   /// Versions kept: the one in use and those that a rollback may bring back.
   static let keptVersions = 4
@@ -43,7 +39,7 @@ package actor ModelKeeper {
 
   /// A version ready to act, from the disk or the registry. It becomes the last good one.
   /// - Throws: ``ArtifactError`` where it is not trusted, not whole or too old; an engine's error; what `fetch` throws.
-  package func policy(version: String, fetch: Fetch) async throws -> any LocalPolicy {
+  package func policy(version: String, fetch: ArtifactSource) async throws -> any LocalPolicy {
     if (try? self.store.manifest(of: version)) == nil { try await self.receive(version, fetch) }
     let policy: any LocalPolicy
     do {
@@ -55,7 +51,7 @@ package actor ModelKeeper {
       policy = try self.open(version)
     }
     try DurableFile.write(Array(version.utf8), to: self.currentFile)
-    self.prune(keeping: version)
+    self.store.prune(keeping: version, count: Self.keptVersions)
     return policy
   }
 
@@ -66,44 +62,8 @@ package actor ModelKeeper {
     return try self.load(manifest, files)
   }
 
-  private func receive(_ version: String, _ fetch: Fetch) async throws {
-    let intake = ModelIntake(
-      receiver: ArtifactReceiver(into: self.store, trust: try self.makeTrust()), executor: self.executor)
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/objects")) ?? []
-    let have = names.compactMap { Digest.bytes(hex: $0) }
-    try await fetch(GetModelRequest(version: version, haveSha256: have)) { try await intake.take($0) }
-    let received = try await intake.finish()
-    guard received == version else {
-      throw ArtifactError(.corrupt, "The registry sent model \(received) where \(version) was asked for.")
-    }
-  }
-
-  private func prune(keeping version: String) {
-    let dated = self.store.versions().map { name in
-      let attributes = try? FileManager.default.attributesOfItem(atPath: "\(self.folder)/manifests/\(name)")
-      return (name: name, date: attributes?[.modificationDate] as? Date ?? .distantPast)
-    }
-    let others = dated.filter { $0.name != version }.sorted { $0.date > $1.date }
-    for (name, _) in others.dropFirst(Self.keptVersions - 1) { try? self.store.remove(name) }
-  }
-}
-
-/// One model on its way in, on the keeper's thread: hashing and syncing files takes its time.
-private actor ModelIntake {
-  private let executor: QueueExecutor
-  nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
-  private var receiver: ArtifactReceiver
-
-  init(receiver: ArtifactReceiver, executor: QueueExecutor) {
-    self.receiver = receiver
-    self.executor = executor
-  }
-
-  func take(_ chunk: ModelChunk) throws { try self.receiver.receive(chunk) }
-
-  /// - Returns: the version that came.
-  func finish() throws -> String {
-    _ = try self.receiver.finish()
-    return self.receiver.manifest?.version ?? ""
+  private func receive(_ version: String, _ fetch: ArtifactSource) async throws {
+    try await self.store.fetch(
+      version, trust: try self.makeTrust(), executor: self.executor, from: fetch)
   }
 }

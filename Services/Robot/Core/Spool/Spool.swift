@@ -1,5 +1,6 @@
 import Foundation
 package import Schemas
+import Storage
 
 /// The trials of one robot that nobody acknowledged yet, on its disk.
 ///

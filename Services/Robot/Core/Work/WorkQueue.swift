@@ -1,5 +1,6 @@
 import Foundation
 package import Schemas
+import Storage
 import Synchronization
 
 /// The trials that this robot is to do, in the order in which they were asked for.

@@ -1,6 +1,7 @@
 package import Artifacts
 import Foundation
 package import Schemas
+import Storage
 
 /// The registry of models: a store of verified artifacts. Whole versions only, and each version once.
 package actor ModelRegistry {

@@ -2,6 +2,7 @@ package import Logging
 package import Schemas
 package import ServiceKit
 import Statistics
+import Storage
 
 /// The owner of the state: each change is durable before it is answered or published.
 package actor Rollout {

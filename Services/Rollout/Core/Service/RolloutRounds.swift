@@ -1,5 +1,6 @@
 package import Logging
 import Schemas
+import ServiceKit
 import ServiceLifecycle
 
 /// What rollout does again and again: tell robots, judge experiments, listen to the monitor.
@@ -36,8 +37,10 @@ package struct RolloutRounds: Service {
       await withDiscardingTaskGroup { group in
         group.addTask { await self.publishMoves() }
         group.addTask { await self.publishAgain() }
-        group.addTask { await self.repeatedly(every: self.intervals.experiments, self.judge) }
-        group.addTask { await self.repeatedly(every: self.intervals.alerts, self.followMonitor) }
+        group.addTask { await repeatedly(every: self.intervals.experiments, logger: self.logger, self.judge) }
+        group.addTask {
+          await repeatedly(every: self.intervals.alerts, logger: self.logger, self.followMonitor)
+        }
       }
     }
   }
@@ -58,24 +61,6 @@ package struct RolloutRounds: Service {
         round.isMultiple(of: self.intervals.roundsToAll)
         ? state.robots.values.filter { $0.generation > 0 }.map(\.name) : state.unsettled
       for robot in robots { await self.peers.publish(state.desired(robot)) }
-    }
-  }
-
-  /// Until cancelled; a failure is logged when it begins and when it ends, not each time.
-  private func repeatedly(every interval: Duration, _ body: () async throws -> Void) async {
-    var isFailing = false
-    while !Task.isCancelled {
-      do {
-        try await body()
-        if isFailing { self.logger.notice("peer answers again") }
-        isFailing = false
-      } catch {
-        if !isFailing, !Task.isCancelled {
-          self.logger.warning("peer does not answer; trying again", metadata: ["error": "\(error)"])
-        }
-        isFailing = true
-      }
-      try? await Task.sleep(for: interval)
     }
   }
 

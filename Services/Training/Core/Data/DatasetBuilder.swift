@@ -1,5 +1,6 @@
 internal import Policy
 internal import Schemas
+internal import Storage
 internal import Trials
 
 /// Turns the events of trials, as ingest reads them out, into samples.

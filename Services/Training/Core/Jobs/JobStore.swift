@@ -1,6 +1,7 @@
 internal import Artifacts
 internal import Foundation
 internal import Schemas
+internal import Storage
 
 /// Jobs on disk, each a folder: `job` (a TrainingJob), `snapshot` (its name), `checkpoint`. What is written is whole or old.
 struct JobStore: Sendable {
@@ -10,10 +11,12 @@ struct JobStore: Sendable {
   static let maximumCheckpointBytes = 4 << 30
 
   let folder: String
+  private let lock: FolderLock
 
+  /// - Throws: `StorageError` `.inUse` where another training process owns the folder.
   init(folder: String) throws {
     self.folder = folder
-    try DurableFile.makeFolder(folder)
+    self.lock = try FolderLock(folder: folder, owner: "training")
   }
 
   func save(_ job: TrainingJob) throws {

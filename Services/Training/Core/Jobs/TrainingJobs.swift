@@ -232,7 +232,7 @@ package actor TrainingJobs: Service {
         of: id)
     }
     self.metrics.increment(
-      "fleetloop_training_jobs_total", labels: ["state": "\(self.jobs[id]?.progress?.state ?? .unspecified)"])
+      "training_jobs_total", labels: ["state": "\(self.jobs[id]?.progress?.state ?? .unspecified)"])
     self.store.deleteCheckpoint(of: id)
   }
 
@@ -259,8 +259,8 @@ package actor TrainingJobs: Service {
         self.logger.error("cannot save a job", metadata: ["job": "\(id)", "error": "\(error)"])
       }
     }
-    self.metrics.set("fleetloop_training_loss", to: progress.trainLoss)
-    self.metrics.set("fleetloop_training_samples_per_second", to: progress.samplesPerSecond)
+    self.metrics.set("training_loss", to: progress.trainLoss)
+    self.metrics.set("training_samples_per_second", to: progress.samplesPerSecond)
     for watcher in (self.watchers[id] ?? [:]).values { watcher.yield(progress) }
     if job.hasEnded {
       for watcher in (self.watchers.removeValue(forKey: id) ?? [:]).values { watcher.finish() }

@@ -1,15 +1,17 @@
 import Foundation
-import GRPCCore
-import Schemas
+public import GRPCCore
+public import Schemas
 import Synchronization
 
 /// Ingest's questions about outcomes, answered from memory.
-final class FakeIngest: IngestService.SimpleServiceProtocol {
+public final class FakeIngest: IngestService.SimpleServiceProtocol {
   private let trials = Mutex<[TrialSummary]>([])
+
+  public init() {}
 
   /// Stores trials as ingest would.
   @discardableResult
-  func store(
+  public func store(
     robot: String, task: String = "reach", version: String, release: String = "", outcomes: [Outcome]
   ) -> [TrialSummary] {
     self.trials.withLock { trials in
@@ -34,7 +36,7 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
       && (query.modes.isEmpty || query.modes.contains(header.mode))
   }
 
-  func summarizeOutcomes(
+  public func summarizeOutcomes(
     request: SummarizeOutcomesRequest, context: ServerContext
   ) async throws -> SummarizeOutcomesResponse {
     let trials = self.trials.withLock { $0 }.filter { Self.matches($0, request.query ?? .init()) }
@@ -53,7 +55,9 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
       })
   }
 
-  func listTrials(request: ListTrialsRequest, context: ServerContext) async throws -> ListTrialsResponse {
+  public func listTrials(request: ListTrialsRequest, context: ServerContext) async throws
+    -> ListTrialsResponse
+  {
     ListTrialsResponse(
       trials: self.trials.withLock { $0 }.filter { Self.matches($0, request.query ?? .init()) })
   }
@@ -62,24 +66,25 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
 
   private func no() -> RPCError { RPCError(code: .unimplemented, message: "not in this test") }
 
-  func upload(
+  public func upload(
     request: RPCAsyncSequence<TrialEvent, any Error>, context: ServerContext
   ) async throws -> TrialAcknowledgement { throw self.no() }
 
-  func getTrial(
+  public func getTrial(
     request: GetTrialRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws { throw self.no() }
 
-  func createSnapshot(request: CreateSnapshotRequest, context: ServerContext) async throws -> DatasetSnapshot
+  public func createSnapshot(request: CreateSnapshotRequest, context: ServerContext) async throws
+    -> DatasetSnapshot
   {
     throw self.no()
   }
 
-  func readTrials(
+  public func readTrials(
     request: ReadTrialsRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws { throw self.no() }
 
-  func getStatistics(
+  public func getStatistics(
     request: GetIngestStatisticsRequest, context: ServerContext
   ) async throws -> IngestStatistics { throw self.no() }
 }

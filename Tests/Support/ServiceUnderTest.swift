@@ -2,18 +2,18 @@ import Foundation
 import Synchronization
 
 /// One of the real executables, run as a process of its own and gone after the test.
-final class ServiceUnderTest: Sendable {
-  struct Failure: Error, CustomStringConvertible {
-    var description: String
+public final class ServiceUnderTest: Sendable {
+  public struct Failure: Error, CustomStringConvertible {
+    public var description: String
   }
 
   private let process: Mutex<Process>
   /// By name, from the READY line: "rpc", "publications" and so on.
-  let endpoints: [String: String]
+  public let endpoints: [String: String]
 
   /// Starts and waits until it is ready.
   /// - Throws: ``Failure`` with what it wrote where it ends instead.
-  init(_ name: String, settings: [String: String]) async throws {
+  public init(_ name: String, settings: [String: String]) async throws {
     let folder = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
     let executable = folder.appending(path: name)
     guard FileManager.default.isExecutableFile(atPath: executable.path) else {
@@ -63,7 +63,7 @@ final class ServiceUnderTest: Sendable {
   }
 
   /// `kill -9`.
-  func kill() {
+  public func kill() {
     self.process.withLock { process in
       guard process.isRunning else { return }
       Foundation.kill(process.processIdentifier, SIGKILL)
@@ -73,7 +73,7 @@ final class ServiceUnderTest: Sendable {
 
   /// SIGTERM.
   /// - Returns: the exit status.
-  func terminate() -> Int32 {
+  public func terminate() -> Int32 {
     self.process.withLock { process in
       process.terminate()
       process.waitUntilExit()
@@ -86,7 +86,7 @@ final class ServiceUnderTest: Sendable {
 
 /// Waits until something holds.
 /// - Throws: ``ServiceUnderTest/Failure`` after the limit.
-func eventually(
+public func eventually(
   _ what: String, within limit: Duration = .seconds(90), _ condition: () async throws -> Bool
 ) async throws {
   let end = ContinuousClock.now + limit

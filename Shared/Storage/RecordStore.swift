@@ -1,0 +1,150 @@
+import Foundation
+import GRDB
+
+/// A service's state as records in an SQLite file: tables of an id and a record, written in transactions.
+///
+/// WAL with synchronous FULL: a transaction that returned is on the disk. The process that opened it owns the folder.
+public final class RecordStore: Sendable {
+  /// What one transaction does, gathered before the database is touched.
+  public struct Changes: Sendable {
+    fileprivate enum Content { case text(String), bytes(Data) }
+    fileprivate var list: [(table: String, id: String, content: Content?)] = []
+
+    public init() {}
+
+    public var isEmpty: Bool { self.list.isEmpty }
+
+    /// A record as JSON, which a person can read with `sqlite3`.
+    public mutating func put(_ record: some Encodable, id: String, in table: String) throws {
+      let encoder = JSONEncoder()
+      encoder.outputFormatting = .sortedKeys
+      let text = String(decoding: try encoder.encode(record), as: UTF8.self)
+      self.list.append((table, id, .text(text)))
+    }
+
+    /// A record as bytes, for what has an encoding of its own.
+    public mutating func put(_ bytes: [UInt8], id: String, in table: String) {
+      self.list.append((table, id, .bytes(Data(bytes))))
+    }
+
+    public mutating func delete(_ id: String, in table: String) { self.list.append((table, id, nil)) }
+
+    /// What makes a table that holds the old records hold the new ones.
+    public mutating func replace<Record: Encodable & Hashable>(
+      _ old: [String: Record], with new: [String: Record], in table: String
+    ) throws {
+      for (id, record) in new where old[id] != record { try self.put(record, id: id, in: table) }
+      for id in old.keys where new[id] == nil { self.delete(id, in: table) }
+    }
+  }
+
+  private let database: DatabaseQueue
+  private let path: String
+  private let lock: FolderLock
+
+  /// Opens or makes `folder/NAME.sqlite`.
+  /// - Parameters:
+  ///   - name: the service's name, also for messages, e.g. "rollout".
+  ///   - tables: of one letter-only name each; those that are missing are made.
+  /// - Throws: ``StorageError`` `.inUse`, `.fileSystem`, or `.corrupt` where the file is no database; it is left as it is.
+  public init(folder: String, name: String, tables: [String]) throws(StorageError) {
+    self.lock = try FolderLock(folder: folder, owner: name)
+    self.path = "\(folder)/\(name).sqlite"
+    var configuration = Configuration()
+    configuration.journalMode = .wal
+    configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = FULL") }
+    do {
+      self.database = try DatabaseQueue(path: self.path, configuration: configuration)
+      try self.database.write { database in
+        for table in tables {
+          try database.execute(
+            sql: """
+              CREATE TABLE IF NOT EXISTS \(table) (id TEXT PRIMARY KEY NOT NULL, record ANY NOT NULL) STRICT
+              """)
+        }
+      }
+    } catch {
+      throw Self.failure("open", self.path, error)
+    }
+  }
+
+  deinit { try? self.database.close() }
+
+  /// The records that were put as JSON, by id.
+  /// - Throws: ``StorageError``.
+  public func records<Record: Decodable>(
+    _ type: Record.Type = Record.self, in table: String
+  ) throws(StorageError) -> [String: Record] {
+    do {
+      let decoder = JSONDecoder()
+      return try self.rows(String.self, table).mapValues { try decoder.decode(type, from: Data($0.utf8)) }
+    } catch {
+      throw Self.failure("read", self.path, error)
+    }
+  }
+
+  /// The records that were put as bytes, by id.
+  /// - Throws: ``StorageError``.
+  public func bytes(in table: String) throws(StorageError) -> [String: [UInt8]] {
+    do {
+      return try self.rows(Data.self, table).mapValues { [UInt8]($0) }
+    } catch {
+      throw Self.failure("read", self.path, error)
+    }
+  }
+
+  private func rows<Value: DatabaseValueConvertible>(
+    _ type: Value.Type, _ table: String
+  ) throws -> [String: Value] {
+    try self.database.read { database in
+      var values: [String: Value] = [:]
+      for row in try Row.fetchAll(database, sql: "SELECT id, record FROM \(table)") {
+        guard let id = String.fromDatabaseValue(row[0]), let value = Value.fromDatabaseValue(row[1]) else {
+          throw StorageError(.corrupt, "A record of table \(table) is not of its type.")
+        }
+        values[id] = value
+      }
+      return values
+    }
+  }
+
+  /// Makes the changes in one transaction, and returns once they are on the disk.
+  /// - Throws: ``StorageError``; then nothing was changed.
+  public func apply(_ changes: Changes) throws(StorageError) {
+    guard !changes.isEmpty else { return }
+    do {
+      try self.database.write { database in
+        for (table, id, content) in changes.list {
+          let value: any DatabaseValueConvertible
+          switch content {
+          case .text(let text): value = text
+          case .bytes(let bytes): value = bytes
+          case nil:
+            try database.execute(sql: "DELETE FROM \(table) WHERE id = ?", arguments: [id])
+            continue
+          }
+          try database.execute(
+            sql: """
+              INSERT INTO \(table) (id, record) VALUES (?, ?)
+              ON CONFLICT (id) DO UPDATE SET record = excluded.record
+              """,
+            arguments: [id, value])
+        }
+      }
+    } catch {
+      throw Self.failure("write", self.path, error)
+    }
+  }
+
+  private static func failure(_ action: String, _ path: String, _ error: any Error) -> StorageError {
+    let isOurs =
+      (error as? DatabaseError)?.resultCode != .SQLITE_NOTADB
+      && !(error is DecodingError || error is StorageError)
+    return StorageError(
+      isOurs ? .fileSystem : .corrupt,
+      isOurs
+        ? "Cannot \(action) the database \(path). Look at the disk; nothing was changed."
+        : "\(path) is damaged. Put it aside, or bring back a copy of it; nothing was changed.",
+      cause: error)
+  }
+}
