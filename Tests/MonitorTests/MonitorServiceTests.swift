@@ -209,6 +209,23 @@ struct MonitorServiceTests {
     #expect(try await self.get("\(base)nothing").status == 404)
   }
 
+  @Test func `one page has the metrics of every service, and says who does not answer`() async throws {
+    let ingest = GRPCServer(
+      transport: try ZeroMQServerTransport(bind: Endpoint(self.ipc("i"))), services: [FakeMetrics()])
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try await ingest.serve() }
+      defer { ingest.beginGracefulShutdown() }
+      let service = try await self.monitor()
+      let base = try #require(service.endpoints["http"])
+      try await eventually("ingest's metrics are on the page") {
+        try await self.get("\(base)metrics").text.contains(#"fleetloop_up{service="ingest"} 1"#)
+      }
+      let page = try await self.get("\(base)metrics").text
+      #expect(page.contains(#"fleetloop_ingest_stored_total{service="ingest"} 3.0"#))
+      #expect(page.contains(#"fleetloop_up{service="training"} 0"#))
+    }
+  }
+
   @Test func `a browser draws the robots`() async throws {
     let service = try await self.monitor()
     let base = try #require(service.endpoints["http"])
@@ -269,5 +286,12 @@ struct MonitorServiceTests {
     } catch let failure as ServiceUnderTest.Failure {
       #expect(failure.description.contains("Is the port in use?"))
     }
+  }
+}
+
+private struct FakeMetrics: MetricsService.SimpleServiceProtocol {
+  func getMetrics(request: GetMetricsRequest, context: ServerContext) async throws -> GetMetricsResponse {
+    GetMetricsResponse(
+      prometheusText: "# TYPE fleetloop_ingest_stored_total counter\nfleetloop_ingest_stored_total 3.0\n")
   }
 }
