@@ -12,7 +12,8 @@ package struct Bench: AsyncParsableCommand {
   /// `fleet bench soak`: memory of every service under a steady load.
   struct Soak: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Run synthetic robots at a steady rate and compare every process's memory before and after.")
+      abstract: "Run synthetic robots at a steady rate and compare every process's memory before and after.",
+      discussion: "Half of the trials demonstrate, the other half act with a released model.")
     @Option(help: "Minutes of load.") var minutes: Double = 10
     @Option(help: "Trials a minute, all robots together.") var rate: Int = 200
     @Option(help: "Number of robots.") var robots: Int = 4
@@ -43,8 +44,10 @@ package struct Bench: AsyncParsableCommand {
           robots: Dictionary(uniqueKeysWithValues: names.map { ($0, fleet.layout.robotRPC($0)) })
         ) { clients in
           let dispatcher = WorkDispatcher(clients: clients, maximumSteps: 40, progress: progress)
-          // Memory that a process needs at all is there after a minute of work.
-          let warmUp = min(1, minutes / 4)
+          try await Self.releaseModel(clients, dispatcher, robots: names, progress: progress)
+          // Memory that a process needs at all is there after some minutes of work: the first gigabyte of trials fills
+          // the pools of allocators, SQLite and the video codec.
+          let warmUp = min(3, minutes / 4)
           try await Self.load(dispatcher, robots: names, rate: rate, minutes: warmUp, label: "warm-up")
           let before = await Self.memory(supervisor)
           try await Self.load(dispatcher, robots: names, rate: rate, minutes: minutes, label: "soak")
@@ -67,6 +70,21 @@ package struct Bench: AsyncParsableCommand {
       ).show(json: self.json ? rows : nil)
     }
 
+    /// A model for the robots to act with: what it has learnt does not matter here, what it costs does.
+    private static func releaseModel(
+      _ clients: FleetClients, _ dispatcher: WorkDispatcher, robots: [String], progress: ProgressReport
+    ) async throws {
+      let units = (0..<8).map { WorkUnit(task: "synthetic", mode: .demonstration, seed: UInt64($0)) }
+      _ = try await dispatcher.run("demonstrations", units: units, robots: robots)
+      let models = ModelWork(clients: clients, progress: progress)
+      _ = try await models.train(
+        StartTrainingRequest(
+          kind: .pretrain, version: "v1", query: TrialQuery(tasks: ["synthetic"], trainableOnly: true),
+          policy: PolicyConfiguration(imageSize: 112),
+          configuration: TrainingConfiguration(optimizerSteps: 20)))
+      try await models.release("v1", to: robots, reason: "soak")
+    }
+
     /// Has robots do `rate` trials a minute: a batch every 6 seconds, the next one not before its time.
     private static func load(
       _ dispatcher: WorkDispatcher, robots: [String], rate: Int, minutes: Double, label: String
@@ -75,7 +93,9 @@ package struct Bench: AsyncParsableCommand {
       let batches = Int((minutes * 10).rounded(.up))
       for batch in 0..<batches {
         let units = (0..<max(1, rate / 10)).map { index in
-          WorkUnit(task: "synthetic", mode: .demonstration, seed: UInt64(batch * 10_000 + index))
+          WorkUnit(
+            task: "synthetic", mode: index.isMultiple(of: 2) ? .demonstration : .policy,
+            seed: UInt64(batch * 10_000 + index))
         }
         _ = try await dispatcher.run("\(label) \(batch + 1)/\(batches)", units: units, robots: robots)
         try await Task.sleep(until: start + .seconds(6) * (batch + 1), clock: .continuous)

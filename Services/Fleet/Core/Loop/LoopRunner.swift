@@ -121,51 +121,17 @@ package struct LoopRunner: Sendable {
 
   // MARK: Training and releases
 
+  var models: ModelWork { ModelWork(clients: self.clients, progress: self.progress) }
+
   func train(_ request: StartTrainingRequest) async throws {
-    let job = try await self.clients.training.startTraining(request, options: .within(.seconds(30)))
-    let version = request.version
-    let limit = ContinuousClock.now + .seconds(1_200)
-    var current = job
-    while current.progress?.state != .done {
-      let progress = current.progress ?? TrainingProgress()
-      if progress.state == .failed || progress.state == .cancelled {
-        throw FleetError(.childFailed, "Training \(version) ended as \(progress.state): \(progress.error)")
-      }
-      guard ContinuousClock.now < limit else {
-        throw FleetError(.timedOut, "Training \(version) takes over 20 minutes.")
-      }
-      let total = progress.elapsedSeconds + progress.remainingSeconds
-      self.progress.update(
-        "training \(version)", done: progress.elapsedSeconds, total: total,
-        detail: String(
-          format: "step %d loss %.4f validation %.4f, %.0f samples/s", Int(progress.step), progress.trainLoss,
-          progress.validationLoss, progress.samplesPerSecond))
-      try await Task.sleep(for: .seconds(1))
-      current = try await self.clients.training.getJob(
-        GetJobRequest(jobID: job.jobID), options: .within(.seconds(30)))
-    }
-    let manifest = current.manifest ?? ModelManifest()
+    let manifest = try await self.models.train(request)
     self.state.update { $0.models.append(LoopSummary.Model(manifest)) }
-    self.progress.line(
-      String(
-        format: "  %@: %d parameters, %d steps in %.0f s (%.0f samples/s), validation loss %.4f", version,
-        Int(manifest.parameters), Int(manifest.optimizerSteps), manifest.trainSeconds,
-        manifest.samplesPerSecond,
-        manifest.metrics["validation_loss"] ?? .nan))
   }
 
   @discardableResult
   func release(_ version: String, to robots: [String], guarded: Bool, reason: String) async throws -> Release
   {
-    let release = try await self.clients.rollout.createRelease(
-      CreateReleaseRequest(version: version, robots: robots, reason: reason, guarded: guarded),
-      options: .within(.seconds(30)))
-    try await Deadline.wait(for: "\(version) on \(robots.joined(separator: ", "))", limit: .seconds(90)) {
-      let now = try await self.clients.rollout.getRelease(
-        GetReleaseRequest(releaseID: release.releaseID), options: .within(.seconds(10)))
-      return now.state != .rollingOut
-    }
-    return release
+    try await self.models.release(version, to: robots, guarded: guarded, reason: reason)
   }
 }
 
