@@ -149,7 +149,7 @@ let suites: [Target] = [
       grpc, grpcInProcess,
       logging,
     ]),
-  tests("Fleet", ["FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests("Fleet", ["TestSupport", "FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
 ].flatMap { $0 }
 
 /// The targets that the chosen tests need, executables of their services included; everything where none was chosen.

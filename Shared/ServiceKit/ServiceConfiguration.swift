@@ -35,7 +35,7 @@ public struct ServiceConfiguration: Sendable {
       }
       guard keys[parts[0]] != nil else {
         throw ServiceError(
-          .invalidConfiguration, Self.unknown(parts[0], on: "the command line", known: keys.keys))
+          .invalidConfiguration, Self.unknown(parts[0], from: "the command line", known: keys.keys))
       }
       given[parts[0]] = parts[1]
     }
@@ -45,7 +45,7 @@ public struct ServiceConfiguration: Sendable {
     if let file {
       let values = try Self.read(file)
       for key in values.keys.sorted() where Self.service(key) == service && keys[key] == nil {
-        throw ServiceError(.invalidConfiguration, Self.unknown(key, on: file, known: keys.keys))
+        throw ServiceError(.invalidConfiguration, Self.unknown(key, from: file, known: keys.keys))
       }
       layers.append(Layer(source: file, values: values))
     }
@@ -63,9 +63,9 @@ public struct ServiceConfiguration: Sendable {
 
   private static func service(_ key: String) -> Substring { key.prefix { $0 != "." } }
 
-  private static func unknown(_ key: String, on place: String, known: some Sequence<String>) -> String {
+  private static func unknown(_ key: String, from place: String, known: some Sequence<String>) -> String {
     let near = known.filter { self.service($0) == self.service(key) }.sorted().joined(separator: ", ")
-    return "Unknown setting '\(key)' on \(place). Known: \(near)"
+    return "Unknown setting '\(key)' from \(place). Known: \(near)"
   }
 
   /// Flattens `{"a": {"b": 1}}` to `["a.b": "1"]`.

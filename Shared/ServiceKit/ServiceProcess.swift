@@ -1,3 +1,4 @@
+import ArgumentParser
 import Foundation
 public import Logging
 public import ServiceLifecycle
@@ -34,7 +35,7 @@ public enum ServiceProcess {
   /// - Parameters:
   ///   - settings: the service's own settings; the common ones are added.
   ///   - build: makes the parts. Sockets are bound and files opened here, so that a failure is told before READY.
-  /// - Throws: what `build` or a part throws; `main` prints it and ends with status 1.
+  /// - Throws: what `build` or a part throws; `main` prints it and ends with status 1, or 64 for a wrong setting.
   public static func run(
     _ name: String, options: ServiceOptions, settings: [any AnySetting],
     build: (ServiceContext) async throws -> ServiceParts
@@ -48,16 +49,18 @@ public enum ServiceProcess {
     }
     // A peer that goes away must end a write with an error, not the process.
     signal(SIGPIPE, SIG_IGN)
-    let configuration = try ServiceConfiguration(
-      service: name, commandLine: options.settings, file: options.config, known: known)
-    let level = Logger.Level(rawValue: try configuration(CommonSettings.logLevel)) ?? .info
-    LoggingSystem.bootstrap { LineLogHandler(label: $0, level: level) }
-    let logger = Logger(label: name)
-    let context = ServiceContext(
-      name: name, configuration: configuration, logger: logger, metrics: MetricsRegistry())
-    let parts = try await build(context)
+    let (context, parts) = try await Self.refusingWrongUsage {
+      let configuration = try ServiceConfiguration(
+        service: name, commandLine: options.settings, file: options.config, known: known)
+      let level = Logger.Level(rawValue: try configuration(CommonSettings.logLevel)) ?? .info
+      LoggingSystem.bootstrap { LineLogHandler(label: $0, level: level) }
+      let context = ServiceContext(
+        name: name, configuration: configuration, logger: Logger(label: name), metrics: MetricsRegistry())
+      return (context, try await build(context))
+    }
+    let logger = context.logger
     var services = parts.services
-    if try configuration(CommonSettings.followParent) { services.append(ParentWatch(logger: logger)) }
+    if try context.configuration(CommonSettings.followParent) { services.append(ParentWatch(logger: logger)) }
     var group = ServiceGroupConfiguration(
       services: services.map { .init(service: $0, failureTerminationBehavior: .gracefullyShutdownGroup) },
       gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
@@ -71,6 +74,16 @@ public enum ServiceProcess {
       // How parts end that wait for something when the signal comes; the group has waited for all of them.
     }
     logger.info("service ended")
+  }
+
+  /// A wrong setting is wrong usage, as a wrong option is.
+  private static func refusingWrongUsage<Result>(_ body: () async throws -> Result) async throws -> Result {
+    do {
+      return try await body()
+    } catch let error as ServiceError where error.code == .invalidConfiguration {
+      try? FileHandle.standardError.write(contentsOf: Data("Error: \(error.message)\n".utf8))
+      throw ExitCode.validationFailure
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import FleetCore
@@ -54,6 +55,20 @@ struct OutputTests {
     // A unix socket's path has at most 107 bytes.
     #expect(first.socket("monitor.publications").dropFirst("ipc://".count).utf8.count <= 107)
     #expect(first.robotRPC("robot-100").utf8.count <= 113)
+  }
+
+  @Test func `sockets are made only where nobody else can reach them`() throws {
+    let folder = try TemporaryFolder()
+    let layout = try FleetLayout(data: folder.path, robots: [])
+    defer { try? FileManager.default.removeItem(at: layout.sockets) }
+    try layout.makeFolders()
+    // Somebody was here first, and left the door open.
+    try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: layout.sockets.path)
+    #expect {
+      try layout.makeFolders()
+    } throws: {
+      "\($0)".contains(layout.sockets.path)
+    }
   }
 }
 

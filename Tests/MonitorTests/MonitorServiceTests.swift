@@ -272,6 +272,19 @@ struct MonitorServiceTests {
     #expect(try await self.get(base).status == 401)
   }
 
+  @Test(arguments: [
+    ("monitor.failur-limit", "3", "Known: "), ("monitor.failure-limit", "0", "between 1 and 1000000"),
+    ("monitor.failure-limit", "many", "monitor.failure-limit"),
+  ]) func `a wrong setting is wrong usage`(key: String, value: String, words: String) async throws {
+    do {
+      _ = try await self.monitor([key: value])
+      Issue.record("started with \(key)=\(value)")
+    } catch let failure as ServiceUnderTest.Failure {
+      #expect(failure.status == 64)
+      #expect(failure.description.contains(words))
+    }
+  }
+
   @Test func `a port in use is told`() async throws {
     let service = try await self.monitor()
     let taken = try #require(service.endpoints["http"]).dropFirst("http://".count).dropLast()

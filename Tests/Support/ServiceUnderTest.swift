@@ -5,6 +5,8 @@ import Synchronization
 public final class ServiceUnderTest: Sendable {
   public struct Failure: Error, CustomStringConvertible {
     public var description: String
+    /// Exit status of a process that ended instead of getting ready.
+    public var status: Int32?
   }
 
   private let process: Mutex<Process>
@@ -37,7 +39,8 @@ public final class ServiceUnderTest: Sendable {
     let line = await Self.firstLine(of: output.fileHandleForReading)
     guard line.hasPrefix("READY ") else {
       process.waitUntilExit()
-      throw Failure(description: (try? String(contentsOf: log, encoding: .utf8)) ?? "")
+      throw Failure(
+        description: (try? String(contentsOf: log, encoding: .utf8)) ?? "", status: process.terminationStatus)
     }
     var endpoints: [String: String] = [:]
     for word in line.split(separator: " ").dropFirst(2) {

@@ -29,6 +29,12 @@ struct Bench: AsyncParsableCommand {
     guard self.seconds > 0, self.seconds <= 60 else {
       throw ValidationError("--seconds must be above 0, at most 60.")
     }
+    if let json {
+      let folder = URL(fileURLWithPath: json).deletingLastPathComponent().path
+      guard FileManager.default.isWritableFile(atPath: folder) else {
+        throw ValidationError("--json \(json): the folder \(folder) is missing or cannot be written.")
+      }
+    }
     guard (1...99).contains(self.rounds) else { throw ValidationError("--rounds must be 1 to 99.") }
   }
 

@@ -19,6 +19,15 @@ package struct Loop: AsyncParsableCommand {
 
   package init() {}
 
+  package func validate() throws {
+    guard let json else { return }
+    // Better now than after the loop.
+    let folder = URL(filePath: json).deletingLastPathComponent().path
+    guard FileManager.default.isWritableFile(atPath: folder) else {
+      throw ValidationError("--json \(json): the folder \(folder) is missing or cannot be written.")
+    }
+  }
+
   package func run() async throws {
     let plan = self.quick ? LoopPlan.quick : LoopPlan.full
     let temporary = FileManager.default.temporaryDirectory.appending(

@@ -51,6 +51,15 @@ package struct FleetLayout: Sendable {
         .fileSystem, "Cannot make the folders under \(self.data.path). Choose another place with --data.",
         cause: error)
     }
+    // /tmp is everybody's: who made this folder first could listen in.
+    var status = stat()
+    guard lstat(self.sockets.path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR,
+      status.st_uid == getuid(), status.st_mode & 0o077 == 0
+    else {
+      throw FleetError(
+        .fileSystem,
+        "\(self.sockets.path) is not a folder of yours alone. Remove it, or choose another --data folder.")
+    }
   }
 
   /// Endpoints of all services, as settings.
