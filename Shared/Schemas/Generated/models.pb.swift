@@ -65,7 +65,8 @@ public struct TrainingConfiguration: ProtobufMessage {
   public var warmupSteps: UInt32
   /// Share of each task's trials kept for validation, [0, 0.5].
   public var validationShare: Double
-  /// Share of each batch drawn from old tasks' trials when a task is added, [0, 1).
+  /// Share of each batch drawn from old tasks' trials when a task is added, [0, 1). Without meaning where the encoder is frozen:
+  /// nothing of the old tasks can change then.
   public var replayShare: Double
   /// Only the new task's embedding and head learn.
   public var freezeEncoder: Bool

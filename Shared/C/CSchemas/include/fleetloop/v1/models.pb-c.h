@@ -103,7 +103,8 @@ struct  Fleetloop__V1__TrainingConfiguration
    */
   double validation_share;
   /*
-   * Share of each batch drawn from old tasks' trials when a task is added, [0, 1).
+   * Share of each batch drawn from old tasks' trials when a task is added, [0, 1). Without meaning where the encoder is frozen:
+   * nothing of the old tasks can change then.
    */
   double replay_share;
   /*
