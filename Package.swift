@@ -150,11 +150,12 @@ let suites: [Target] = [
       logging,
     ]),
   tests("Fleet", ["TestSupport", "FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests("EndToEnd", ["TestSupport"]),
 ].flatMap { $0 }
 
 /// The targets that the chosen tests need, executables of their services included; everything where none was chosen.
 func chosen(_ all: [Target]) -> [Target] {
-  guard !chosenTests.isEmpty else { return all }
+  guard !chosenTests.isEmpty, !chosenTests.contains("EndToEndTests") else { return all }
   let names = Dictionary(uniqueKeysWithValues: all.map { ($0.name, $0) })
   var needed: Set<String> = []
   func need(_ name: String) {

@@ -40,8 +40,7 @@ package struct Loop: AsyncParsableCommand {
         .usage, "\(data) is not empty. `fleet loop` counts from nothing: name an empty folder, or none.")
     }
     let progress = ProgressReport()
-    // Four simulated robots share the machine with training and inference: an answer may take longer than on a robot's own.
-    let fleet = try LocalFleet(data: folder, robots: plan.robots, settings: LoopPlan.settings)
+    let fleet = try LocalFleet(data: folder, robots: plan.robots)
     progress.line("data: \(folder)")
     do {
       let json = self.json

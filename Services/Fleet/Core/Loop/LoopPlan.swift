@@ -33,10 +33,6 @@ package struct LoopPlan: Sendable, Equatable {
   /// Standard deviation of the disturbance in demonstrations, in units of action.
   package var noise: Double
 
-  /// Settings that differ from a real fleet's: simulated robots share a machine with training and inference, so an answer may
-  /// take longer there than it may on a robot.
-  package static let settings = ["robot.action-budget-ms": "1000"]
-
   /// At most 20 minutes on 2 cores.
   package static let full = LoopPlan(
     robots: ["robot-1", "robot-2", "robot-3", "robot-4"],
