@@ -42,6 +42,30 @@ struct SecurityTests {
     await server.stop()
   }
 
+  @Test("a process trusts its own key: a robot's control program has its agent's")
+  func ownKey() async throws {
+    let keys = try Keys()
+    let server = try await EchoServer(security: BusSecurity.server(keys: keys.server.folder))
+    let key = try keys.server.own().pair.publicKey
+    try await withClient(server.endpoint, security: .curve(keys.server, serverKey: key)) { client in
+      try await client.expect(.who, [[]], gives: [Array("ingest/ingest ingest/ingest".utf8)])
+    }
+    await server.stop()
+    #expect(AccessPolicy.fleet.mayCall("fleetloop.v1.RobotService/NextWork", as: .robot))
+    #expect(!AccessPolicy.fleet.mayCall("fleetloop.v1.RolloutService/CreateRelease", as: .robot))
+  }
+
+  @Test("no public key looks like an option of a command line")
+  func publicKeysAreArguments() throws {
+    let folder = NSTemporaryDirectory() + "fleetloop-keys-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    // One key in 85 would begin with a dash.
+    for number in 0..<600 {
+      let pair = try KeyStore(folder: "\(folder)/\(number)").create(name: "robot", role: .robot)
+      #expect(!pair.publicKey.hasPrefix("-"))
+    }
+  }
+
   @Test("a stranger is turned away and counted")
   func stranger() async throws {
     let keys = try Keys()

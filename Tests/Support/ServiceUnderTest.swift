@@ -14,8 +14,11 @@ public final class ServiceUnderTest: Sendable {
   public let endpoints: [String: String]
 
   /// Starts and waits until it is ready.
+  /// - Parameters:
+  ///   - configuration: file of settings; nil for none.
+  ///   - settings: by full key; they win.
   /// - Throws: ``Failure`` with what it wrote where it ends instead.
-  public init(_ name: String, settings: [String: String]) async throws {
+  public init(_ name: String, configuration: String? = nil, settings: [String: String]) async throws {
     let folder = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
     let executable = folder.appending(path: name)
     guard FileManager.default.isExecutableFile(atPath: executable.path) else {
@@ -25,7 +28,7 @@ public final class ServiceUnderTest: Sendable {
     let process = Process()
     process.executableURL = executable
     process.arguments =
-      ["--set", "process.follow-parent=true"]
+      (configuration.map { ["--config", $0] } ?? []) + ["--set", "process.follow-parent=true"]
       + settings.sorted { $0.key < $1.key }.flatMap {
         ["--set", "\($0.key)=\($0.value)"]
       }

@@ -15,7 +15,7 @@ public struct AccessPolicy: Sendable, Hashable {
     methods: Dictionary(uniqueKeysWithValues: Role.allCases.map { ($0, ["*"]) }),
     topics: Dictionary(uniqueKeysWithValues: Role.allCases.map { ($0, ["*"]) }))
 
-  /// The fleet's: services and operators may call everything; a robot what a robot needs.
+  /// The fleet's: services and operators may call everything; a robot what a robot and its control program need.
   public static let fleet: AccessPolicy = {
     let others = Role.allCases.filter { $0 != .robot }
     var methods = Dictionary(uniqueKeysWithValues: others.map { ($0, ["*"]) })
@@ -25,6 +25,8 @@ public struct AccessPolicy: Sendable, Hashable {
       "fleetloop.v1.InferenceService/Act", "fleetloop.v1.InferenceService/Predict",
       "fleetloop.v1.RolloutService/GetDesiredVersion", "fleetloop.v1.RolloutService/ReportVersion",
       "fleetloop.v1.ModelRegistryService/GetModel",
+      // Served by agents: their own control programs have the robot's key.
+      "fleetloop.v1.RobotService/*",
     ]
     return AccessPolicy(
       methods: methods,

@@ -43,7 +43,9 @@ public struct KeyStore: Sendable, Hashable {
     guard !FileManager.default.fileExists(atPath: self.ownFile) else {
       throw BusError(.invalidKey, "\(self.ownFile) exists already. Remove it to make a new key.")
     }
-    let pair = try KeyPair()
+    var pair = try KeyPair()
+    // On a command line it would be taken for an option.
+    while pair.publicKey.hasPrefix("-") { pair = try KeyPair() }
     let own = OwnKey(name: name, role: role, publicKey: pair.publicKey, secretKey: pair.secretKey)
     try self.write(own, to: self.ownFile, permissions: 0o600)
     return pair
@@ -100,8 +102,11 @@ public struct KeyStore: Sendable, Hashable {
     }
   }
 
+  /// Who holds a key; nil where it is not trusted. A process trusts its own: a robot's control program has its agent's.
   func identity(ofPublicKey key: String) -> PeerIdentity? {
-    self.authorized().first { $0.publicKey == key }?.identity
+    if let known = self.authorized().first(where: { $0.publicKey == key }) { return known.identity }
+    guard let own = try? self.own(), own.pair.publicKey == key else { return nil }
+    return own.identity
   }
 
   // MARK: Files

@@ -30,12 +30,13 @@ package struct Keys: AsyncParsableCommand {
     @Argument(help: "Public key, as `fleet keys new` printed it.") var publicKey: String
     @Option(help: "Role: robot, ingest, training, inference, monitor, rollout or operator.")
     var role: String
-    @Option(help: "Folder of the keys of the process that is to let it in.") var keys: String
+    @Option(help: "Folder of the keys of a process that is to let it in; repeat for more.")
+    var keys: [String]
 
     func run() async throws {
       let key = KeyStore.AuthorizedKey(
         name: self.name, role: try Keys.role(self.role), publicKey: self.publicKey)
-      try KeyStore(folder: self.keys).authorize(key)
+      for folder in self.keys { try KeyStore(folder: folder).authorize(key) }
       print("\(self.name) is authorized")
     }
   }
@@ -43,10 +44,11 @@ package struct Keys: AsyncParsableCommand {
   struct Revoke: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Turn a name away from now on.")
     @Argument(help: "Name that was authorized.") var name: String
-    @Option(help: "Folder of the keys of the process that is to turn it away.") var keys: String
+    @Option(help: "Folder of the keys of a process that is to turn it away; repeat for more.")
+    var keys: [String]
 
     func run() async throws {
-      try KeyStore(folder: self.keys).revoke(self.name)
+      for folder in self.keys { try KeyStore(folder: folder).revoke(self.name) }
       print("\(self.name) is revoked")
     }
   }

@@ -1,0 +1,85 @@
+import Foundation
+
+/// Programs as a person runs them.
+enum Command {
+  struct Result: Sendable {
+    var status: Int32
+    var output: String
+    var errors: String
+  }
+
+  /// The repository.
+  static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().path
+
+  /// One of the product's executables, built beside the tests.
+  static func built(_ name: String) -> String {
+    URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
+      .appending(path: name).path
+  }
+
+  /// Starts a program whose words nobody reads.
+  static func start(_ program: String, _ arguments: [String]) throws -> Process {
+    let process = Process()
+    process.executableURL = URL(filePath: program)
+    process.arguments = arguments
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    return process
+  }
+
+  /// Runs a program to its end.
+  static func run(_ program: String, _ arguments: [String]) async throws -> Result {
+    // Threads of their own: waiting and reading block, and must not hold up the Swift pool.
+    try await withCheckedThrowingContinuation { continuation in
+      Thread.detachNewThread {
+        continuation.resume(with: Swift.Result { try Self.runAndWait(program, arguments) })
+      }
+    }
+  }
+
+  private static func runAndWait(_ program: String, _ arguments: [String]) throws -> Result {
+    let process = Process()
+    let (output, errors) = (Pipe(), Pipe())
+    process.executableURL = URL(filePath: program)
+    process.arguments = arguments
+    process.standardOutput = output
+    process.standardError = errors
+    try process.run()
+    let written = try output.fileHandleForReading.readToEnd() ?? Data()
+    let told = try errors.fileHandleForReading.readToEnd() ?? Data()
+    process.waitUntilExit()
+    return Result(
+      status: process.terminationStatus, output: String(decoding: written, as: UTF8.self),
+      errors: String(decoding: told, as: UTF8.self))
+  }
+}
+
+/// Ports of loopback that nobody uses.
+enum FreePorts {
+  /// - Returns: the endpoint of each.
+  static func take(_ count: Int) throws -> (Int) -> String {
+    var sockets: [Int32] = []
+    defer { for socket in sockets { close(socket) } }
+    var ports: [UInt16] = []
+    for _ in 0..<count {
+      let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+      sockets.append(descriptor)
+      var address = sockaddr_in()
+      address.sin_family = sa_family_t(AF_INET)
+      address.sin_addr.s_addr = UInt32(INADDR_LOOPBACK).bigEndian
+      var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+      // SAFETY: sockaddr_in is one of the shapes that sockaddr stands for; both calls are told its size.
+      let isBound = withUnsafeMutablePointer(to: &address) { pointer in
+        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
+        }
+      }
+      guard descriptor >= 0, isBound else { throw CocoaError(.featureUnsupported) }
+      ports.append(UInt16(bigEndian: address.sin_port))
+    }
+    let endpoints = ports.map { "tcp://127.0.0.1:\($0)" }
+    return { endpoints[$0] }
+  }
+}
