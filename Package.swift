@@ -127,7 +127,7 @@ let suites: [Target] = [
   tests("Trials", ["Trials", "Schemas", "Storage"]),
   tests("Statistics", ["Statistics"]),
   tests("Storage", ["TestSupport", "Storage"]),
-  tests("ServiceKit", ["ServiceKit", "Bus", "Schemas", grpc, logging]),
+  tests("ServiceKit", ["TestSupport", "ServiceKit", "Bus", "Schemas", grpc, logging]),
   tests("Ingest", ["TestSupport", "IngestCore", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
   tests(
     "Training",

@@ -51,9 +51,12 @@ public struct RPCClient: Service {
   public static func connection(
     to endpoint: String, service: String, keys: String
   ) throws -> GRPCClient<ZeroMQClientTransport> {
-    GRPCClient(
+    var configuration = ZeroMQClientTransport.Configuration()
+    configuration.serviceConfig = .retryingIdempotentMethods
+    return GRPCClient(
       transport: try ZeroMQClientTransport(
-        connect: Endpoint(endpoint), security: try BusSecurity.client(of: service, keys: keys)))
+        connect: Endpoint(endpoint), security: try BusSecurity.client(of: service, keys: keys),
+        configuration: configuration))
   }
 
   public func run() async throws {

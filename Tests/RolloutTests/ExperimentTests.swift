@@ -25,6 +25,21 @@ struct ExperimentTests {
       candidate: Proportion(successes: candidate.0, trials: candidate.1), endNow: endNow, salt: "s", now: 20)
   }
 
+  @Test func `a request that comes again is the same experiment`() throws {
+    var (state, _) = try self.started()
+    let running = state
+    state = try ReleaseTests.fleet()
+    let request = StartExperimentRequest(
+      baseline: "v1", candidate: "v2", trialsPerArm: 5, requestID: "r1")
+    let id = try state.startExperiment(request, seed: 3, salt: "s", now: 12)
+    let after = state
+    #expect(try state.startExperiment(request, seed: 4, salt: "t", now: 13) == id)
+    #expect(state == after)
+    // Another request must wait until the experiment has ended.
+    state = running
+    #expect(throws: RolloutError.self) { try state.startExperiment(request, seed: 3, salt: "s", now: 14) }
+  }
+
   @Test func `robots are split in halves, each with its version and release`() throws {
     let (state, id) = try self.started()
     let experiment = try #require(state.experiments[id])

@@ -43,6 +43,22 @@ struct ReleaseTests {
     #expect(message.waiting.isEmpty)
   }
 
+  @Test func `a request that comes again makes one release`() throws {
+    var state = try Self.fleet()
+    func ask(_ requestID: String) throws -> String {
+      try state.createRelease(
+        version: "v1", robots: [], reason: "", guarded: false, requestID: requestID, salt: "s", now: 5)
+    }
+    let first = try ask("r1")
+    let after = state
+    #expect(try ask("r1") == first)
+    #expect(state == after)
+    #expect(try ask("r2") != first)
+    let (third, fourth) = (try ask(""), try ask(""))
+    #expect(third != fourth)
+    #expect(throws: RolloutError.self) { try ask(String(repeating: "x", count: 65)) }
+  }
+
   @Test func `a report of the version under an old generation does not count`() throws {
     var state = try Self.fleet(["a"])
     _ = try Self.release(&state, "v1")

@@ -105,7 +105,11 @@ import Testing
       #expect(try engine.actions(for: [seen])[0].count == 4)
       let query = ingest.queries.withLock { $0[0] }
       #expect(query.trainableOnly && !query.includeQuarantined)
-      await #expect(throws: RPCError.self) { try await client.startTraining(self.request(.pretrain, "v1")) }
+      // Asked again it is the same job; another one may not take its version.
+      #expect(try await client.startTraining(self.request(.pretrain, "v1")).jobID == started.jobID)
+      await #expect(throws: RPCError.self) {
+        try await client.startTraining(self.request(.pretrain, "v1", steps: 41))
+      }
     }
   }
 

@@ -18,6 +18,17 @@ struct RegistryWriter {
         }
       }
       out.line()
+      out.line(
+        "/// Methods that may be called again when nobody knows whether the first call was served, by service."
+      )
+      out.block("public static let idempotentMethods: [String: [String]] = [", "]") { out in
+        for service in self.model.files.flatMap(\.services) {
+          let names = service.methods.filter(\.isIdempotent).map { "\"\($0.name)\"" }
+          guard !names.isEmpty else { continue }
+          out.line("\"\(service.package).\(service.name)\": [\(names.joined(separator: ", "))],")
+        }
+      }
+      out.line()
       out.line("/// File of each message type.")
       out.block("static let fileOfType: [String: String] = [", "]") { out in
         for file in self.model.files {

@@ -48,6 +48,8 @@ struct MethodModel {
   var output: String
   var clientStreaming: Bool
   var serverStreaming: Bool
+  /// Whether it may be called again when nobody knows whether the first call was served (`idempotency_level`).
+  var isIdempotent: Bool
 }
 
 struct ServiceModel {
@@ -260,7 +262,11 @@ private struct FileReader {
         return MethodModel(
           name: String(cString: method.name), comment: self.comments[[6, index, 2, Int32($0)]] ?? "",
           input: String(cString: method.input_type), output: String(cString: method.output_type),
-          clientStreaming: method.client_streaming != 0, serverStreaming: method.server_streaming != 0)
+          clientStreaming: method.client_streaming != 0, serverStreaming: method.server_streaming != 0,
+          isIdempotent: [
+            GOOGLE__PROTOBUF__METHOD_OPTIONS__IDEMPOTENCY_LEVEL__NO_SIDE_EFFECTS,
+            GOOGLE__PROTOBUF__METHOD_OPTIONS__IDEMPOTENCY_LEVEL__IDEMPOTENT,
+          ].contains(method.options?.pointee.idempotency_level))
       })
   }
 }

@@ -195,18 +195,22 @@ public struct CreateReleaseRequest: ProtobufMessage {
   public var reason: String
   /// Have the monitor compare it with the previous version, and take it back on a regression.
   public var guarded: Bool
+  /// Chosen by the caller, 64 bytes at most: a request that comes again is answered with the release that the first one made.
+  /// Empty: every request makes one.
+  public var requestID: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.CreateReleaseRequest"
 
-  public init() { self.version = ""; self.robots = []; self.reason = ""; self.guarded = false }
+  public init() { self.version = ""; self.robots = []; self.reason = ""; self.guarded = false; self.requestID = "" }
 
-  public init(version: String = "", robots: [String] = [], reason: String = "", guarded: Bool = false) {
+  public init(version: String = "", robots: [String] = [], reason: String = "", guarded: Bool = false, requestID: String = "") {
     self.version = version
     self.robots = robots
     self.reason = reason
     self.guarded = guarded
+    self.requestID = requestID
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -401,14 +405,16 @@ public struct StartExperimentRequest: ProtobufMessage {
   public var alpha: Double
   /// Seed of the random assignment; 0 draws one.
   public var seed: UInt64
+  /// As in CreateReleaseRequest.
+  public var requestID: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.StartExperimentRequest"
 
-  public init() { self.baseline = ""; self.candidate = ""; self.robots = []; self.candidateShare = 0; self.trialsPerArm = 0; self.alpha = 0; self.seed = 0 }
+  public init() { self.baseline = ""; self.candidate = ""; self.robots = []; self.candidateShare = 0; self.trialsPerArm = 0; self.alpha = 0; self.seed = 0; self.requestID = "" }
 
-  public init(baseline: String = "", candidate: String = "", robots: [String] = [], candidateShare: Double = 0, trialsPerArm: UInt64 = 0, alpha: Double = 0, seed: UInt64 = 0) {
+  public init(baseline: String = "", candidate: String = "", robots: [String] = [], candidateShare: Double = 0, trialsPerArm: UInt64 = 0, alpha: Double = 0, seed: UInt64 = 0, requestID: String = "") {
     self.baseline = baseline
     self.candidate = candidate
     self.robots = robots
@@ -416,6 +422,7 @@ public struct StartExperimentRequest: ProtobufMessage {
     self.trialsPerArm = trialsPerArm
     self.alpha = alpha
     self.seed = seed
+    self.requestID = requestID
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -727,6 +734,7 @@ extension CreateReleaseRequest: CMessage {
     for index in 0..<c.pointee.n_robots { value.robots.append(try CField.string(c.pointee.robots[index], "fleetloop.v1.CreateReleaseRequest.robots")) }
     value.reason = try CField.string(c.pointee.reason, "fleetloop.v1.CreateReleaseRequest.reason")
     value.guarded = c.pointee.guarded != 0
+    value.requestID = try CField.string(c.pointee.request_id, "fleetloop.v1.CreateReleaseRequest.request_id")
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -739,6 +747,7 @@ extension CreateReleaseRequest: CMessage {
     c.pointee.robots = arena.values(self.robots) { arena.string($0) }
     c.pointee.reason = arena.string(self.reason)
     c.pointee.guarded = self.guarded ? 1 : 0
+    c.pointee.request_id = arena.string(self.requestID)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -932,6 +941,7 @@ extension StartExperimentRequest: CMessage {
     value.trialsPerArm = c.pointee.trials_per_arm
     value.alpha = c.pointee.alpha
     value.seed = c.pointee.seed
+    value.requestID = try CField.string(c.pointee.request_id, "fleetloop.v1.StartExperimentRequest.request_id")
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -947,6 +957,7 @@ extension StartExperimentRequest: CMessage {
     c.pointee.trials_per_arm = self.trialsPerArm
     c.pointee.alpha = self.alpha
     c.pointee.seed = self.seed
+    c.pointee.request_id = arena.string(self.requestID)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

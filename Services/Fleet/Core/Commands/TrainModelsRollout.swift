@@ -1,4 +1,5 @@
 package import ArgumentParser
+import Foundation
 import GRPCCore
 import Schemas
 import ServiceKit
@@ -205,7 +206,8 @@ package struct Rollout: AsyncParsableCommand {
 
     func run() async throws {
       let request = CreateReleaseRequest(
-        version: self.version, robots: self.robot, reason: self.reason, guarded: self.guarded)
+        version: self.version, robots: self.robot, reason: self.reason, guarded: self.guarded,
+        requestID: UUID().uuidString)
       let release = try await self.options.withClients {
         try await $0.rollout.createRelease(request, options: .within(.seconds(30)))
       }
@@ -240,7 +242,8 @@ package struct Rollout: AsyncParsableCommand {
 
     func run() async throws {
       let request = StartExperimentRequest(
-        baseline: self.baseline, candidate: self.candidate, trialsPerArm: self.trials, alpha: self.alpha)
+        baseline: self.baseline, candidate: self.candidate, trialsPerArm: self.trials, alpha: self.alpha,
+        requestID: UUID().uuidString)
       let experiment = try await self.options.withClients {
         try await $0.rollout.startExperiment(request, options: .within(.seconds(30)))
       }

@@ -13,7 +13,7 @@ extension LoopRunner {
     let started = try await self.clients.rollout.startExperiment(
       StartExperimentRequest(
         baseline: "v1", candidate: "v2", robots: self.plan.robots,
-        trialsPerArm: UInt64(self.plan.trialsPerArm)),
+        trialsPerArm: UInt64(self.plan.trialsPerArm), requestID: UUID().uuidString),
       options: .within(.seconds(30)))
     let id = started.experimentID
     let arms = [started.baseline ?? ExperimentArm(), started.candidate ?? ExperimentArm()]

@@ -58,7 +58,8 @@ struct ModelWork: Sendable {
     _ version: String, to robots: [String], guarded: Bool = false, reason: String
   ) async throws -> Release {
     let release = try await self.clients.rollout.createRelease(
-      CreateReleaseRequest(version: version, robots: robots, reason: reason, guarded: guarded),
+      CreateReleaseRequest(
+        version: version, robots: robots, reason: reason, guarded: guarded, requestID: UUID().uuidString),
       options: .within(.seconds(30)))
     try await Deadline.wait(for: "\(version) on \(robots.joined(separator: ", "))", limit: .seconds(90)) {
       let now = try await self.clients.rollout.getRelease(

@@ -36,7 +36,7 @@ package struct RolloutEndpoint: RolloutService.SimpleServiceProtocol {
       let id = try await self.rollout.change { state, now, salt throws(RolloutError) in
         try state.createRelease(
           version: request.version, robots: request.robots, reason: request.reason,
-          guarded: request.guarded, salt: salt, now: now)
+          guarded: request.guarded, requestID: request.requestID, salt: salt, now: now)
       }
       return try await self.release(id)
     }

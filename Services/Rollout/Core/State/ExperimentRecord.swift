@@ -25,6 +25,8 @@ package struct ExperimentRecord: Sendable, Hashable, Codable {
   package var startedUnixNanos: Int64
   package var decidedUnixNanos: Int64 = 0
   package var explanation = ""
+  /// What its caller called the request; nil for nothing.
+  package var requestID: String?
 
   package var robots: [String] { (self.baseline.robots + self.candidate.robots).sorted() }
 }

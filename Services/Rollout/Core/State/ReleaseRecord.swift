@@ -19,6 +19,8 @@ package struct ReleaseRecord: Sendable, Hashable, Codable {
   package var previousFleet: Placement?
   /// The experiment that it is an arm of.
   package var experimentID: String?
+  /// What its caller called the request; nil for nothing.
+  package var requestID: String?
   package var createdUnixNanos: Int64
   package var completedUnixNanos: Int64 = 0
   package var alertID = ""

@@ -7,6 +7,10 @@ extension RolloutState {
   package mutating func startExperiment(
     _ request: StartExperimentRequest, seed: UInt64, salt: String, now: Int64
   ) throws(RolloutError) -> String {
+    let requestID = try Self.checked(requestID: request.requestID)
+    if let requestID, let made = self.experiments.values.first(where: { $0.requestID == requestID }) {
+      return made.id
+    }
     let alpha = request.alpha == 0 ? 0.05 : request.alpha
     let share = request.candidateShare == 0 ? 0.5 : request.candidateShare
     guard request.baseline != request.candidate else {
@@ -48,7 +52,7 @@ extension RolloutState {
     self.experiments[id] = ExperimentRecord(
       id: id, number: number, baseline: arm(&self, request.baseline, arms.baseline),
       candidate: arm(&self, request.candidate, arms.candidate), alpha: alpha,
-      trialsPerArm: Int(request.trialsPerArm), seed: seed, startedUnixNanos: now)
+      trialsPerArm: Int(request.trialsPerArm), seed: seed, startedUnixNanos: now, requestID: requestID)
     return id
   }
 

@@ -4,11 +4,17 @@ extension RolloutState {
   /// Releases a version to robots.
   /// - Parameters:
   ///   - names: empty for the whole fleet, robots that come later included.
+  ///   - requestID: of a request that came before, the release that it made is the answer; empty for none.
   ///   - salt: random text, so that ids are never used again, not even after the database was lost.
   /// - Returns: the release's id.
   package mutating func createRelease(
-    version: String, robots names: [String], reason: String, guarded: Bool, salt: String, now: Int64
+    version: String, robots names: [String], reason: String, guarded: Bool, requestID: String = "",
+    salt: String, now: Int64
   ) throws(RolloutError) -> String {
+    let requestID = try Self.checked(requestID: requestID)
+    if let requestID, let made = self.releases.values.first(where: { $0.requestID == requestID }) {
+      return made.id
+    }
     let robots = try self.known(names)
     for experiment in self.experiments.values where experiment.state == .running {
       guard Set(experiment.robots).isDisjoint(with: robots) else {
@@ -17,9 +23,19 @@ extension RolloutState {
           "Experiment \(experiment.id) runs on these robots; end it first, or choose others.")
       }
     }
-    return self.release(
+    let id = self.release(
       version: version, robots: robots, isFleet: names.isEmpty, reason: reason, guarded: guarded,
       experimentID: nil, salt: salt, now: now)
+    self.releases[id]?.requestID = requestID
+    return id
+  }
+
+  /// - Returns: nil for none.
+  static func checked(requestID: String) throws(RolloutError) -> String? {
+    guard requestID.utf8.count <= 64 else {
+      throw RolloutError(.invalid, "request_id has \(requestID.utf8.count) bytes; 64 are the most.")
+    }
+    return requestID.isEmpty ? nil : requestID
   }
 
   mutating func release(

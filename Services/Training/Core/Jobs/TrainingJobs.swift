@@ -55,15 +55,17 @@ package actor TrainingJobs: Service {
 
   // MARK: Requests
 
-  /// Takes a job in.
+  /// Takes a job in. The same request, come again because its caller did not hear the answer, is the same job.
   /// - Throws: ``TrainingError``, ``Policy/PolicyError`` for a request that cannot be done.
   package func start(_ request: StartTrainingRequest) async throws -> TrainingJob {
+    if let same = self.job(making: request.version), same.request == request { return same }
     try await self.validate(request)
     guard !self.isEnding else { throw TrainingError(.interrupted, "Training is ending; ask again later.") }
     guard self.waiting.count < Self.maximumWaiting else {
       throw TrainingError(.busy, "\(self.waiting.count) jobs wait already; ask again when some are done.")
     }
-    if let other = self.jobs.values.first(where: { $0.request?.version == request.version && !$0.isVoid }) {
+    if let other = self.job(making: request.version) {
+      if other.request == request { return other }
       throw TrainingError(
         .alreadyExists, "Job \(other.jobID) makes model \(request.version) already; choose another version.")
     }
@@ -77,6 +79,10 @@ package actor TrainingJobs: Service {
     self.forgetOldJobs()
     self.wakeUp()
     return job
+  }
+
+  private func job(making version: String) -> TrainingJob? {
+    self.jobs.values.first { $0.request?.version == version && !$0.isVoid }
   }
 
   package func job(_ id: String) throws -> TrainingJob {

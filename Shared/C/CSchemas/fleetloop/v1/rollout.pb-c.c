@@ -1133,7 +1133,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__desired_version__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__desired_version__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__create_release_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor fleetloop__v1__create_release_request__field_descriptors[5] =
 {
   {
     "version",
@@ -1183,17 +1183,30 @@ static const ProtobufCFieldDescriptor fleetloop__v1__create_release_request__fie
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "request_id",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__CreateReleaseRequest, request_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__create_release_request__field_indices_by_name[] = {
   3,   /* field[3] = guarded */
   2,   /* field[2] = reason */
+  4,   /* field[4] = request_id */
   1,   /* field[1] = robots */
   0,   /* field[0] = version */
 };
 static const ProtobufCIntRange fleetloop__v1__create_release_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__create_release_request__descriptor =
 {
@@ -1203,7 +1216,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__create_release_request__descript
   "Fleetloop__V1__CreateReleaseRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__CreateReleaseRequest),
-  4,
+  5,
   fleetloop__v1__create_release_request__field_descriptors,
   fleetloop__v1__create_release_request__field_indices_by_name,
   1,  fleetloop__v1__create_release_request__number_ranges,
@@ -1665,7 +1678,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__experiment__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__experiment__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__start_experiment_request__field_descriptors[7] =
+static const ProtobufCFieldDescriptor fleetloop__v1__start_experiment_request__field_descriptors[8] =
 {
   {
     "baseline",
@@ -1751,12 +1764,25 @@ static const ProtobufCFieldDescriptor fleetloop__v1__start_experiment_request__f
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "request_id",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__StartExperimentRequest, request_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__start_experiment_request__field_indices_by_name[] = {
   5,   /* field[5] = alpha */
   0,   /* field[0] = baseline */
   1,   /* field[1] = candidate */
   3,   /* field[3] = candidate_share */
+  7,   /* field[7] = request_id */
   2,   /* field[2] = robots */
   6,   /* field[6] = seed */
   4,   /* field[4] = trials_per_arm */
@@ -1764,7 +1790,7 @@ static const unsigned fleetloop__v1__start_experiment_request__field_indices_by_
 static const ProtobufCIntRange fleetloop__v1__start_experiment_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__start_experiment_request__descriptor =
 {
@@ -1774,7 +1800,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__start_experiment_request__descri
   "Fleetloop__V1__StartExperimentRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__StartExperimentRequest),
-  7,
+  8,
   fleetloop__v1__start_experiment_request__field_descriptors,
   fleetloop__v1__start_experiment_request__field_indices_by_name,
   1,  fleetloop__v1__start_experiment_request__number_ranges,

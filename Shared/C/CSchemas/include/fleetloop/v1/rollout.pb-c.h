@@ -156,10 +156,15 @@ struct  Fleetloop__V1__CreateReleaseRequest
    * Have the monitor compare it with the previous version, and take it back on a regression.
    */
   protobuf_c_boolean guarded;
+  /*
+   * Chosen by the caller, 64 bytes at most: a request that comes again is answered with the release that the first one made.
+   * Empty: every request makes one.
+   */
+  char *request_id;
 };
 #define FLEETLOOP__V1__CREATE_RELEASE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__create_release_request__descriptor) \
-    , (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Fleetloop__V1__GetReleaseRequest
@@ -283,10 +288,14 @@ struct  Fleetloop__V1__StartExperimentRequest
    * Seed of the random assignment; 0 draws one.
    */
   uint64_t seed;
+  /*
+   * As in CreateReleaseRequest.
+   */
+  char *request_id;
 };
 #define FLEETLOOP__V1__START_EXPERIMENT_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__start_experiment_request__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Fleetloop__V1__GetExperimentRequest
