@@ -61,6 +61,14 @@ final class FleetProcess: Sendable {
     }
   }
 
+  /// Those of them that run an executable of this name.
+  func children(named name: String) -> [Int32] {
+    self.children.filter { identifier in
+      let running = (try? String(contentsOfFile: "/proc/\(identifier)/comm", encoding: .utf8)) ?? ""
+      return running == name + "\n"
+    }
+  }
+
   /// Command lines of processes that still run with this fleet's folder.
   var leftBehind: [String] {
     Self.processes { Self.commandLine($0).contains(self.mark) }.map(Self.commandLine)

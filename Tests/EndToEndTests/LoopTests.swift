@@ -70,6 +70,30 @@ struct LoopTests {
     #expect(loop.leftBehind.isEmpty)
   }
 
+  @Test func `kill -9 of any service at any time loses nothing, and the loop goes on`() async throws {
+    let file = "\(self.folder.path)/summary.json"
+    let loop = try FleetProcess(["loop", "--quick", "--data", "\(self.folder.path)/data", "--json", file])
+    try await eventually("robots demonstrate") { loop.errors.contains("▸ demonstrate") }
+    var kills = 0
+    let limit = ContinuousClock.now + .seconds(900)
+    while loop.status == nil, ContinuousClock.now < limit {
+      try await Task.sleep(for: .milliseconds(Int.random(in: 4_000...9_000)))
+      // Each kind as often as the other, though there are four agents.
+      let names = ["ingest", "training", "inference", "monitor", "rollout", "robot"]
+      guard let victim = loop.children(named: names.randomElement() ?? "").randomElement() else { continue }
+      kill(victim, SIGKILL)
+      kills += 1
+    }
+    try #require(loop.status == 0, "\(loop.errors)")
+    let summary = try JSONDecoder().decode(Summary.self, from: Data(contentsOf: URL(filePath: file)))
+    #expect(kills >= 10)
+    #expect(summary.trials.published > 0)
+    #expect(summary.trials.lost == 0 && summary.trials.duplicates == 0)
+    #expect(summary.rollbacks.map(\.from) == ["v-bad"])
+    #expect(summary.phases.count == 11)
+    #expect(loop.leftBehind.isEmpty)
+  }
+
   @Test(arguments: [SIGINT, SIGTERM])
   func `a signal ends every process within 10 seconds`(signal: Int32) async throws {
     let loop = try FleetProcess(["loop", "--quick", "--data", "\(self.folder.path)/data"])

@@ -55,5 +55,11 @@ struct QualityCheckTests {
     }
     #expect(QualityCheck.reasons(for: trial) == [.imageSize])
     #expect(QualityCheck.reasons(for: TrialRecord(events: [])) == [.schema])
+    trial = try SampleTrial.make()
+    var end = try #require(trial.events.last)
+    end.number = 1
+    end.event = .end(TrialEnd(outcome: .aborted))
+    trial.events = [trial.events[0], end]
+    #expect(QualityCheck.reasons(for: trial) == [.empty])
   }
 }

@@ -4,6 +4,8 @@ import Schemas
 public enum QualityReason: String, Sendable, CaseIterable {
   /// Header, end or a step is missing, doubled, or contradicts another.
   case schema
+  /// It ended before its first step: the robot was stopped, say, when it began.
+  case empty
   /// Steps are not numbered 0, 1, 2 …, or their times go backwards.
   case stepGap = "step-gap"
   /// A number is NaN or infinite.
@@ -77,7 +79,8 @@ public enum QualityCheck {
     if end.outcome != .success && end.outcome != .failure && end.outcome != .aborted {
       reasons.insert(.schema)
     }
-    if header.task.isEmpty || steps.isEmpty || UInt32(steps.count) != end.steps { reasons.insert(.schema) }
+    if header.task.isEmpty || UInt32(steps.count) != end.steps { reasons.insert(.schema) }
+    if steps.isEmpty { reasons.insert(.empty) }
     for (index, step) in steps.enumerated() {
       if step.index != UInt32(index) || (index > 0 && step.elapsedNanos < steps[index - 1].elapsedNanos) {
         reasons.insert(.stepGap)
