@@ -83,6 +83,23 @@ struct RetryTests {
     #expect((6...9).contains(inference.calls.withLock { $0 }))
   }
 
+  @Test func `without a connection it is given up after one grace`() async throws {
+    let folder = try TemporaryFolder()
+    var configuration = ZeroMQClientTransport.Configuration()
+    configuration.serviceConfig = .retryingIdempotentMethods
+    configuration.connectionGrace = .seconds(1)
+    let transport = try ZeroMQClientTransport(
+      connect: Endpoint("ipc://\(folder.path)/none"), configuration: configuration)
+    try await withGRPCClient(transport: transport) { connection in
+      let client = InferenceService.Client(wrapping: connection)
+      // Five times the grace would be over the deadline.
+      let error = await #expect(throws: RPCError.self) {
+        try await client.prepare(PrepareRequest(), options: .within(.seconds(4)))
+      }
+      #expect(error?.code == .unavailable)
+    }
+  }
+
   @Test func `a call that is not idempotent is made once`() async throws {
     let inference = Inference(failures: 1)
     try await self.withInference(inference) { client in

@@ -210,7 +210,10 @@ actor ClientConnection: LoopDriver {
         self.isTurnedAway
         ? "The server ends connections at once: it may not trust this key, or have another key than expected."
         : "There is no connection."
-      open.call.fail(self.lost(reason))
+      var error = self.lost(reason)
+      // gRPC's word for "do not try again": the call has waited for its grace already.
+      error.metadata = ["grpc-retry-pushback-ms": "-1"]
+      open.call.fail(error)
       return true
     }
   }
