@@ -34,6 +34,12 @@ extension ZeroMQClientTransport.Configuration {
 }
 
 extension CallOptions {
+  static var brief: CallOptions {
+    var options = CallOptions.defaults
+    options.timeout = .seconds(1)
+    return options
+  }
+
   static var waiting: CallOptions {
     var options = CallOptions.defaults
     options.waitForReady = true
