@@ -74,6 +74,9 @@ final class FleetProcess: Sendable {
     Self.processes { Self.commandLine($0).contains(self.mark) }.map(Self.commandLine)
   }
 
+  /// Whether a process runs; one that ended and that nobody has asked about yet does not.
+  static func isThere(_ identifier: Int32) -> Bool { !Self.commandLine(identifier).isEmpty }
+
   private static func commandLine(_ identifier: Int32) -> String {
     let data = FileManager.default.contents(atPath: "/proc/\(identifier)/cmdline") ?? Data()
     return String(decoding: data, as: UTF8.self).replacing("\0", with: " ")

@@ -106,7 +106,22 @@ struct LoopTests {
     try await loop.end(within: .seconds(10))
     #expect(loop.status == 1)
     #expect(loop.errors.contains("Interrupted."))
-    #expect(children.filter { FileManager.default.fileExists(atPath: "/proc/\($0)") }.isEmpty)
+    #expect(children.filter(FleetProcess.isThere).isEmpty)
     #expect(loop.leftBehind.isEmpty)
+  }
+
+  @Test func `nobody survives kill -9 of fleet itself`() async throws {
+    let loop = try FleetProcess(["loop", "--quick", "--data", "\(self.folder.path)/data"])
+    try await eventually("robots demonstrate") { loop.errors.contains("demonstrations") }
+    let children = loop.children
+    #expect(children.count == 13)
+    loop.send(SIGKILL)
+    try await eventually("every child has noticed", within: .seconds(20)) {
+      children.filter(FleetProcess.isThere).isEmpty
+    }
+    // Who is killed cannot tidy up: the next fleet of this folder would have used these again.
+    let configuration = try Data(contentsOf: URL(filePath: "\(self.folder.path)/data/config.json"))
+    let settings = try JSONDecoder().decode([String: [String: String]].self, from: configuration)
+    try FileManager.default.removeItem(atPath: #require(settings["fleet"]?["sockets"]))
   }
 }
