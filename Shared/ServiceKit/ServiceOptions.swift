@@ -30,8 +30,9 @@ public enum CommonSettings {
     help:
       "Folder of this process's key pair and the authorized keys; empty for none, which only loopback and ipc allow."
   )
-  public static let followParent = Setting(
-    "process.follow-parent", default: false, help: "End when the parent process ends.")
+  public static let parent = Setting(
+    "process.parent", default: 0, help: "Process that started this one and whose end ends it; 0 for none.",
+    allowed: "at least 0", where: { $0 >= 0 })
 
-  public static let all: [any AnySetting] = [logLevel, keys, followParent]
+  public static let all: [any AnySetting] = [logLevel, keys, parent]
 }

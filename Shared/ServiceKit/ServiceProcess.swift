@@ -60,7 +60,8 @@ public enum ServiceProcess {
     }
     let logger = context.logger
     var services = parts.services
-    if try context.configuration(CommonSettings.followParent) { services.append(ParentWatch(logger: logger)) }
+    let parent = Int32(clamping: try context.configuration(CommonSettings.parent))
+    if parent > 0 { services.append(ParentWatch(parent: parent, logger: logger)) }
     var group = ServiceGroupConfiguration(
       services: services.map { .init(service: $0, failureTerminationBehavior: .gracefullyShutdownGroup) },
       gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
@@ -89,12 +90,13 @@ public enum ServiceProcess {
 
 /// Ends the process when its parent is gone, so that a killed `fleet up` leaves nothing behind.
 struct ParentWatch: Service {
+  /// As the parent said: to ask for it here would be too late where it was killed in the meantime.
+  let parent: Int32
   let logger: Logger
 
   func run() async throws {
-    let parent = getppid()
     try await cancelWhenGracefulShutdown {
-      while getppid() == parent { try await Task.sleep(for: .seconds(1)) }
+      while getppid() == self.parent { try await Task.sleep(for: .seconds(1)) }
       self.logger.warning("parent process is gone; ending")
       kill(getpid(), SIGTERM)
     }

@@ -91,7 +91,7 @@ struct KeyedFleetTests {
       Command.root + "/.python/bin/python",
       [
         Command.root + "/deploy/robots/synthetic", "--agent", "ipc://\(self.folder.path)/robot-robot-1",
-        "--keys", self.keys("robot-1"), "--success", "1", "--follow-parent",
+        "--keys", self.keys("robot-1"), "--success", "1", "--parent", "\(getpid())",
       ])
     defer { program.terminate() }
 

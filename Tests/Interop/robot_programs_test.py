@@ -133,8 +133,8 @@ class ControlProgramTests(unittest.TestCase):
 
 
 class ProcessTests(unittest.TestCase):
-    def start(self, prefix=(), suffix=()):
-        program = [sys.executable, str(ROBOTS / "synthetic"), "--agent", "ipc:///nonexistent/robot", *suffix]
+    def start(self, prefix=()):
+        program = [sys.executable, str(ROBOTS / "synthetic"), "--agent", "ipc:///nonexistent/robot"]
         return subprocess.Popen([*prefix, *program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def test_ends_on_sigterm_although_its_starter_blocked_it(self):
@@ -149,7 +149,7 @@ class ProcessTests(unittest.TestCase):
 
     def test_ends_with_its_parent(self):
         # The shell starts it, says its process id, and ends.
-        shell = self.start(prefix=("sh", "-c", '"$@" & echo $!; sleep 2', "sh"), suffix=("--follow-parent",))
+        shell = self.start(prefix=("sh", "-c", '"$@" --parent $$ & echo $!; sleep 2', "sh"))
         child = int(shell.stdout.readline())
         shell.wait(timeout=60)
         deadline = time.monotonic() + 60

@@ -57,7 +57,10 @@ import Testing
 
   func program(_ name: String, _ arguments: [String] = []) throws -> Child {
     try .python(
-      ["deploy/robots/\(name)", "--agent", self.sockets.text("robot"), "--robot", "r1", "--follow-parent"]
+      [
+        "deploy/robots/\(name)", "--agent", self.sockets.text("robot"), "--robot", "r1", "--parent",
+        "\(getpid())",
+      ]
         + arguments,
       output: self.folder.path + "/program.log")
   }
@@ -130,7 +133,7 @@ import Testing
   private func agentArguments(data: String) -> [String] {
     [
       "robot.name=r1", "robot.rpc=\(self.sockets.text("robot"))", "robot.data=\(data)",
-      "robot.acknowledgement-seconds=0.2", "process.follow-parent=true", "robot.reserve-bytes=0",
+      "robot.acknowledgement-seconds=0.2", "process.parent=\(getpid())", "robot.reserve-bytes=0",
       "ingest.rpc=\(self.sockets.text("ingest.rpc"))", "ingest.trials=\(self.sockets.text("ingest.trials"))",
       "ingest.publications=\(self.sockets.text("ingest.publications"))", "inference.rpc=",
       "monitor.telemetry=", "monitor.publications=", "rollout.rpc=", "rollout.publications=",

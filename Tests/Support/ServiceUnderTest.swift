@@ -28,7 +28,7 @@ public final class ServiceUnderTest: Sendable {
     let process = Process()
     process.executableURL = executable
     process.arguments =
-      (configuration.map { ["--config", $0] } ?? []) + ["--set", "process.follow-parent=true"]
+      (configuration.map { ["--config", $0] } ?? []) + ["--set", "process.parent=\(getpid())"]
       + settings.sorted { $0.key < $1.key }.flatMap {
         ["--set", "\($0.key)=\($0.value)"]
       }

@@ -32,7 +32,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--robot", default="robot", help="name of the robot, for the log")
     parser.add_argument("--cadence", type=float, default=0.0, metavar="HZ", help="steps a second at most (0: no bound)")
     parser.add_argument("--keys", default="", metavar="DIR", help="the agent's key folder, where it asks for keys")
-    parser.add_argument("--follow-parent", action="store_true", help="end when the process that started this one ends")
+    parser.add_argument("--parent", type=int, default=0, metavar="PID", help="process whose end ends this one (0: none)")
     return parser
 
 
@@ -45,10 +45,11 @@ def run(body: Body, arguments: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: sys.exit(0))
     # A supervisor's thread may have had them blocked when it started this process, and a mask is inherited.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-    parent, pause = os.getppid(), _FIRST_PAUSE
+    pause = _FIRST_PAUSE
 
     def orphaned() -> bool:
-        return arguments.follow_parent and os.getppid() != parent
+        # Its number comes from the parent: it may be gone before this program has asked for it.
+        return arguments.parent > 0 and os.getppid() != arguments.parent
 
     while not orphaned():
         try:

@@ -74,7 +74,7 @@ package struct LocalFleet: Sendable {
       "rollout.data": self.layout.folder("rollout").path,
       "rollout.trusted-keys": trusted,
       "robot.trusted-keys": trusted,
-      "process.follow-parent": "true",
+      "process.parent": "\(getpid())",
       "fleet.robots": self.layout.robots.joined(separator: ","),
       "fleet.sockets": self.layout.sockets.path,
     ]
@@ -107,7 +107,7 @@ package struct LocalFleet: Sendable {
       name: "\(robot)-\(self.simulator)", executable: self.python,
       arguments: [
         self.repository.appending(path: "deploy/robots/\(self.simulator)").path, "--agent",
-        self.layout.robotRPC(robot), "--robot", robot, "--follow-parent",
+        self.layout.robotRPC(robot), "--robot", robot, "--parent", "\(getpid())",
       ], log: self.layout.log("\(robot)-\(self.simulator)"))
   }
 }
