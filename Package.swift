@@ -29,7 +29,9 @@ let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "sw
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
-let flyingFox = Target.Dependency.product(name: "FlyingFox", package: "FlyingFox")
+let nioCore = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let collections = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 
 // MARK: Target builders
@@ -64,6 +66,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
 
 let cLibraries: [Target] = [
   .systemLibrary(name: "CZeroMQ", path: "Shared/C/CZeroMQ"),
+  .target(name: "CPoller", path: "Shared/C/CPoller"),
   .systemLibrary(name: "CProtobufC", path: "Shared/C/CProtobufC"),
   .target(name: "CSchemas", dependencies: ["CProtobufC"], path: "Shared/C/CSchemas"),
   .target(name: "CPlugin", dependencies: ["CProtobufC"], path: "Shared/C/CPlugin"),
@@ -88,23 +91,23 @@ let cLibraries: [Target] = [
 
 let modules: [Target] = [
   shared("Schemas", ["CSchemas", "CProtobufC", grpc]),
-  shared("Bus", ["CZeroMQ", "Schemas", grpc, logging, collections]),
+  shared("Bus", ["CZeroMQ", "CPoller", "Schemas", grpc, logging, collections]),
   shared("Policy", ["CTorch", "Schemas", "Artifacts"]),
-  shared("Artifacts", ["Schemas", crypto]),
+  shared("Artifacts", ["Schemas", "Storage", crypto]),
   shared("Trials", ["CVideo", "Schemas", "Storage", crypto, grdb]),
   shared("Statistics", []),
-  shared("Storage", [grdb]),
+  shared("Storage", [crypto, grdb]),
   shared("ServiceKit", ["Bus", "Schemas", grpc, logging, lifecycle, unixSignals, argumentParser]),
 ]
 
 let services: [Target] = [
-  service("Ingest", ["Trials"]),
+  service("Ingest", ["Trials", "Storage"]),
   service("Training", ["Policy", "Trials", "Artifacts", "Storage"]),
   service("Inference", ["Policy", "Artifacts", "Storage"]),
-  service("Monitor", ["Statistics", "Storage", flyingFox]),
+  service("Monitor", ["Statistics", "Storage", nioCore, nioPosix, nioHTTP1]),
   service("Rollout", ["Statistics", "Artifacts", "Storage"]),
   service("Robot", ["Policy", "Trials", "Artifacts", "Storage"]),
-  service("Fleet", ["Statistics", "Artifacts", argumentParser]),
+  service("Fleet", ["Statistics", "Storage", argumentParser]),
 ].flatMap { $0 }
 
 let generator: [Target] = [
@@ -116,19 +119,41 @@ let generator: [Target] = [
 /// What more than one test target needs.
 let testSupport: [Target] = [
   .target(
-    name: "TestSupport", dependencies: ["Schemas", grpc], path: "Tests/Support", swiftSettings: strict)
+    name: "TestSupport", dependencies: ["Schemas", "Storage", grpc], path: "Tests/Support",
+    swiftSettings: strict)
+]
+
+/// Hosts that are driven by a seed, and what is proved with them.
+let simulation: [Target] = [
+  .target(
+    name: "SimulationKit", dependencies: ["Storage", grpc], path: "Tests/Simulation/Kit",
+    swiftSettings: strict),
+  .target(
+    name: "Simulations",
+    dependencies: [
+      "SimulationKit", "IngestCore", "RobotCore", "RolloutCore", "Artifacts", "Trials", "Storage", "Schemas",
+      "ServiceKit", grpc, logging,
+    ], path: "Tests/Simulation/Scenarios", swiftSettings: strict),
+  .executableTarget(
+    name: "simulation", dependencies: ["Simulations", argumentParser], path: "Tests/Simulation/Main",
+    swiftSettings: strict),
 ]
 
 let suites: [Target] = [
+  tests("Simulation", ["SimulationKit", "Storage"]),
   tests("Schemas", ["Schemas", grpc]),
   tests("Bus", ["Bus", "Schemas", grpc, grpcInProcess, logging]),
   tests("Policy", ["TestSupport", "Policy", "Artifacts", "Schemas"]),
   tests("Artifacts", ["TestSupport", "Artifacts", "Schemas", crypto]),
-  tests("Trials", ["Trials", "Schemas", "Storage"]),
+  tests("Trials", ["TestSupport", "SimulationKit", "Trials", "Schemas", "Storage", grdb]),
   tests("Statistics", ["Statistics"]),
   tests("Storage", ["TestSupport", "Storage"]),
   tests("ServiceKit", ["TestSupport", "ServiceKit", "Bus", "Schemas", grpc, logging]),
-  tests("Ingest", ["TestSupport", "IngestCore", "Trials", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests(
+    "Ingest",
+    [
+      "TestSupport", "IngestCore", "Trials", "Storage", "Bus", "Schemas", "ServiceKit", grpc, logging,
+    ]),
   tests(
     "Training",
     [
@@ -138,16 +163,22 @@ let suites: [Target] = [
   tests(
     "Inference",
     ["TestSupport", "InferenceCore", "Policy", "Artifacts", "Bus", "Schemas", "ServiceKit", grpc, logging]),
-  tests("Monitor", ["TestSupport", "MonitorCore", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
+  tests(
+    "Monitor",
+    [
+      "TestSupport", "MonitorCore", "Bus", "Schemas", "ServiceKit", "Statistics", grpc, lifecycle, logging,
+      nioCore,
+    ]),
   tests(
     "Rollout",
     ["TestSupport", "RolloutCore", "Artifacts", "Bus", "Schemas", "ServiceKit", "Statistics", grpc]),
   tests(
     "Robot",
     [
-      "TestSupport", "RobotCore", "Storage", "Policy", "Trials", "Artifacts", "Bus", "Schemas", "ServiceKit",
-      grpc, grpcInProcess,
-      logging,
+      "TestSupport", "SimulationKit", "RobotCore", "IngestCore", "MonitorCore", "Storage", "Policy", "Trials",
+      "Artifacts",
+      "Bus", "Schemas",
+      "ServiceKit", grpc, grpcInProcess, logging,
     ]),
   tests("Fleet", ["TestSupport", "FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
   tests("EndToEnd", ["TestSupport"]),
@@ -169,7 +200,8 @@ func chosen(_ all: [Target]) -> [Target] {
   return all.filter { needed.contains($0.name) }
 }
 
-let targets = chosen(cLibraries + modules + services + generator + testSupport + suites)
+let targets = chosen(
+  cLibraries + modules + services + generator + testSupport + simulation + suites)
 
 /// What `Tests/Benchmarks` measures.
 let products: [Product] = ["Bus", "Schemas"].compactMap { name in
@@ -187,7 +219,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
-    .package(url: "https://github.com/swhitty/FlyingFox", from: "0.27.1"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
   ],
   targets: targets,
   swiftLanguageModes: [.v6],

@@ -9,8 +9,10 @@ public struct ArtifactError: Error, Sendable, CustomStringConvertible {
     case untrustedKey
     /// The model's time is over.
     case expired
-    /// The model is older than what an operator told this machine to trust.
+    /// The model is older than what an operator told this machine to trust, or than what it trusted before.
     case tooOld
+    /// The model is not the one that was released: its version is, its content is another.
+    case otherContent
     /// A file is not the one that the manifest names.
     case corrupt
     /// A file or a manifest is larger than what is accepted.

@@ -8,20 +8,42 @@ public typealias ArtifactSource =
   ) async throws -> Void
 
 extension ArtifactStore {
-  /// Fetches a version; of its files only those that are not here yet.
-  /// - Parameter executor: where hashing and syncing may take their time.
+  /// Fetches a version; of its files only those that are not here yet, or that the disk damaged.
+  /// - Parameters:
+  ///   - verify: decides about the manifest before a byte of its files is taken.
+  ///   - executor: where hashing and syncing may take their time.
   /// - Throws: ``ArtifactError`` where the model is not trusted, not whole or not the one asked for; what `source` throws.
   public func fetch(
-    _ version: String, trust: ModelTrust, executor: any SerialExecutor, from source: ArtifactSource
+    _ version: String,
+    verify: @escaping @Sendable (SignedManifest) throws(ArtifactError) -> ModelManifest,
+    executor: any SerialExecutor, from source: ArtifactSource
   ) async throws {
-    let intake = Intake(ArtifactReceiver(into: self, trust: trust), executor: executor)
-    try await source(GetModelRequest(version: version, haveSha256: self.digests)) {
-      try await intake.take($0)
+    let asked = self.digests
+    do {
+      try await self.fetch(version, have: asked, verify, executor, source)
+    } catch let error as ArtifactError where error.code == .incomplete && self.digests != asked {
+      // The registry left out what this disk had damaged; that is deleted now, so that it comes.
+      try await self.fetch(version, have: self.digests, verify, executor, source)
     }
-    let received = try await intake.finish()
-    guard received == version else {
-      throw ArtifactError(.corrupt, "The registry sent model \(received) where \(version) was asked for.")
+  }
+
+  private func fetch(
+    _ version: String, have digests: Set<[UInt8]>,
+    _ verify: @escaping @Sendable (SignedManifest) throws(ArtifactError) -> ModelManifest,
+    _ executor: any SerialExecutor, _ source: ArtifactSource
+  ) async throws {
+    let receiver = ArtifactReceiver(into: self) { signed throws(ArtifactError) in
+      let manifest = try verify(signed)
+      guard manifest.version == version else {
+        throw ArtifactError(
+          .corrupt, "The registry sent model \(manifest.version) where \(version) was asked for.")
+      }
+      return manifest
     }
+    let intake = Intake(receiver, executor: executor)
+    let have = digests.sorted { $0.lexicographicallyPrecedes($1) }
+    try await source(GetModelRequest(version: version, haveSha256: have)) { try await intake.take($0) }
+    try await intake.finish()
   }
 
   /// Forgets all but the versions that came last.
@@ -37,9 +59,9 @@ extension ArtifactStore {
   }
 
   /// Hashes of the files that are here.
-  private var digests: [[UInt8]] {
-    ((try? FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/objects")) ?? [])
-      .filter { $0.count == 2 * Digest.size }.compactMap { Digest.bytes(hex: $0) }
+  private var digests: Set<[UInt8]> {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/objects")) ?? []
+    return Set(names.filter { $0.count == 2 * Digest.size }.compactMap { Digest.bytes(hex: $0) })
   }
 }
 
@@ -56,9 +78,5 @@ private actor Intake {
 
   func take(_ chunk: ModelChunk) throws { try self.receiver.receive(chunk) }
 
-  /// - Returns: the version that came.
-  func finish() throws -> String {
-    _ = try self.receiver.finish()
-    return self.receiver.manifest?.version ?? ""
-  }
+  func finish() throws { _ = try self.receiver.finish() }
 }

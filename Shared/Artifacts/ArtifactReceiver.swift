@@ -10,8 +10,8 @@ public struct ArtifactReceiver: Sendable {
   private var signed: SignedManifest?
   /// Nil before the first chunk.
   public private(set) var manifest: ModelManifest?
-  /// Files yet to come, by name.
-  private var expected: [String: ModelFile] = [:]
+  /// Files yet to come, by name: those that are not here, or not whole.
+  private(set) var expected: [String: ModelFile] = [:]
   private var current: (file: ModelFile, bytes: [UInt8])?
 
   /// - Parameters:
@@ -38,7 +38,7 @@ public struct ArtifactReceiver: Sendable {
         throw ArtifactError(.incomplete, "A second manifest came within one model.")
       }
       let manifest = try self.verify(signed)
-      for file in manifest.files where !self.store.contains(file.sha256) { self.expected[file.name] = file }
+      for file in manifest.files where try !self.store.keepOrDelete(file) { self.expected[file.name] = file }
       self.signed = signed
       self.manifest = manifest
     case .piece(let piece): try self.receive(piece)

@@ -1,8 +1,9 @@
 public import Schemas
+internal import Storage
 
 /// A model as the chunks in which it travels: the signed manifest, then each file in pieces.
 ///
-/// Holds one file in memory at a time.
+/// Holds one file open, and none in memory: many receivers that do not read cost little.
 public struct ArtifactSender: Sequence, IteratorProtocol, Sendable {
   /// Bytes of one piece.
   public static let pieceSize = 256 << 10
@@ -10,7 +11,7 @@ public struct ArtifactSender: Sequence, IteratorProtocol, Sendable {
   private let store: ArtifactStore
   private var signed: SignedManifest?
   private var files: ArraySlice<ModelFile>
-  private var current: (file: ModelFile, bytes: [UInt8], offset: Int)?
+  private var current: (file: ModelFile, opened: any DiskFile, offset: Int)?
 
   /// - Parameters:
   ///   - skipped: SHA-256 of files that the receiver has.
@@ -47,15 +48,16 @@ public struct ArtifactSender: Sequence, IteratorProtocol, Sendable {
       return ModelChunk(part: .manifest(signed))
     }
     while true {
-      if let (file, bytes, offset) = self.current {
-        let end = Swift.min(bytes.count, offset + Self.pieceSize)
-        self.current = end < bytes.count ? (file, bytes, end) : nil
+      if let (file, opened, offset) = self.current {
+        let size = Int(clamping: file.bytes)
+        let end = Swift.min(size, offset + Self.pieceSize)
+        let data = try ArtifactFiles.read(opened, at: offset, count: end - offset)
+        self.current = end < size ? (file, opened, end) : nil
         return ModelChunk(
-          part: .piece(
-            ModelFilePiece(name: file.name, offset: UInt64(offset), data: Array(bytes[offset..<end]))))
+          part: .piece(ModelFilePiece(name: file.name, offset: UInt64(offset), data: data)))
       }
       guard let file = self.files.popFirst() else { return nil }
-      self.current = (file, try self.store.load(file), 0)
+      self.current = (file, try self.store.open(file), 0)
     }
   }
 }

@@ -1,5 +1,6 @@
 internal import Foundation
 public import Schemas
+internal import Storage
 
 /// Models in a folder: `objects/<sha256>` holds each file once, whichever versions use it, and `manifests/<version>` what
 /// a version is made of. Two versions that differ in one head share everything else.
@@ -12,37 +13,75 @@ public struct ArtifactStore: Sendable {
   /// - Throws: ``ArtifactError`` `.fileSystem`.
   public init(folder: String) throws(ArtifactError) {
     self.folder = folder
-    try DurableFile.makeFolder("\(folder)/objects")
-    try DurableFile.makeFolder("\(folder)/manifests")
+    try ArtifactFiles.makeFolder("\(folder)/objects")
+    try ArtifactFiles.makeFolder("\(folder)/manifests")
   }
 
   // MARK: Files
 
-  /// Stores one file. Storing it again does nothing.
+  /// Stores one file. Storing it again does nothing, unless the disk damaged it.
   /// - Returns: its line for a manifest.
   public func store(_ bytes: [UInt8], name: String) throws(ArtifactError) -> ModelFile {
-    let digest = Digest.sha256(bytes)
-    let path = self.path(of: digest)
-    if !FileManager.default.fileExists(atPath: path) { try DurableFile.write(bytes, to: path) }
-    return ModelFile(name: name, bytes: UInt64(bytes.count), sha256: digest)
+    let file = ModelFile(name: name, bytes: UInt64(bytes.count), sha256: Digest.sha256(bytes))
+    if !self.isWhole(file) { try ArtifactFiles.write(bytes, to: self.path(of: file.sha256)) }
+    return file
   }
 
+  /// Whether a file has this hash for a name; its content is not looked at.
   public func contains(_ sha256: [UInt8]) -> Bool {
     FileManager.default.fileExists(atPath: self.path(of: sha256))
+  }
+
+  /// Whether a file is here with the content that it should have.
+  public func isWhole(_ file: ModelFile) -> Bool {
+    self.contains(file.sha256) && (try? self.load(file)) != nil
+  }
+
+  /// Whether a file is here and whole; one that the disk damaged is deleted, whichever versions use it, so that it comes again.
+  func keepOrDelete(_ file: ModelFile) throws(ArtifactError) -> Bool {
+    guard self.contains(file.sha256) else { return false }
+    do throws(ArtifactError) {
+      _ = try self.load(file)
+      return true
+    } catch  where error.code == .corrupt || error.code == .tooLarge {
+      unlink(self.path(of: file.sha256))
+      return false
+    }
   }
 
   /// Reads a file and checks its hash.
   /// - Throws: ``ArtifactError`` `.notFound`, `.corrupt`.
   public func load(_ file: ModelFile) throws(ArtifactError) -> [UInt8] {
     let path = self.path(of: file.sha256)
-    let bytes = try DurableFile.read(path, limit: Int(clamping: ManifestRules.maximumModelBytes))
+    let bytes = try ArtifactFiles.read(path, limit: Int(clamping: ManifestRules.maximumModelBytes))
     guard UInt64(bytes.count) == file.bytes, Digest.sha256(bytes) == file.sha256 else {
-      throw ArtifactError(
-        .corrupt,
-        "\(path) is not the file '\(file.name)' that the manifest names: its content has changed. "
-          + "Delete it and fetch the model again.")
+      throw Self.changed(file, at: path)
     }
     return bytes
+  }
+
+  /// Opens a file whose hash is right, to be read in pieces of at most ``ArtifactSender/pieceSize`` bytes: it is never in
+  /// memory as a whole.
+  /// - Throws: ``ArtifactError`` `.notFound`, `.corrupt`.
+  func open(_ file: ModelFile) throws(ArtifactError) -> any DiskFile {
+    let path = self.path(of: file.sha256)
+    let opened = try ArtifactFiles.open(path)
+    let size = try ArtifactFiles.size(of: opened)
+    guard UInt64(size) == file.bytes else { throw Self.changed(file, at: path) }
+    var digest = Digest.Running()
+    for offset in stride(from: 0, to: size, by: ArtifactSender.pieceSize) {
+      let count = min(ArtifactSender.pieceSize, size - offset)
+      digest.add(try ArtifactFiles.read(opened, at: offset, count: count))
+    }
+    guard digest.finish() == file.sha256 else { throw Self.changed(file, at: path) }
+    return opened
+  }
+
+  private static func changed(_ file: ModelFile, at path: String) -> ArtifactError {
+    ArtifactError(
+      .corrupt,
+      "\(path) is not the file '\(file.name)' that the manifest names: its content has changed. "
+        + "Delete it and fetch the model again.")
   }
 
   /// Where a file of this hash is or would be.
@@ -58,17 +97,17 @@ public struct ArtifactStore: Sendable {
       throw ArtifactError(
         .incomplete, "File '\(file.name)' of model \(manifest.version) is not in \(self.folder).")
     }
-    try DurableFile.write(signed.serializedBytes(), to: "\(self.folder)/manifests/\(manifest.version)")
+    try ArtifactFiles.write(signed.serializedBytes(), to: "\(self.folder)/manifests/\(manifest.version)")
   }
 
   /// - Throws: ``ArtifactError`` `.notFound`, `.invalidManifest`.
   public func manifest(of version: String) throws(ArtifactError) -> SignedManifest {
-    guard ManifestRules.isName(version) else {
+    guard Names.isValid(version) else {
       throw ArtifactError(.notFound, "'\(version.prefix(64))' is no version of a model.")
     }
     let bytes: [UInt8]
     do {
-      bytes = try DurableFile.read(
+      bytes = try ArtifactFiles.read(
         "\(self.folder)/manifests/\(version)", limit: ManifestRules.maximumManifestBytes + 1024)
     } catch  where error.code == .notFound {
       throw ArtifactError(.notFound, "Model \(version) is not in \(self.folder).")
@@ -84,7 +123,7 @@ public struct ArtifactStore: Sendable {
   /// Versions in alphabetical order.
   public func versions() -> [String] {
     ((try? FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/manifests")) ?? [])
-      .filter { ManifestRules.isName($0) && !$0.hasSuffix(".partial") }.sorted()
+      .filter { Names.isValid($0) && !$0.hasSuffix(".partial") }.sorted()
   }
 
   /// A version's manifest and files, all verified.
@@ -103,12 +142,14 @@ public struct ArtifactStore: Sendable {
   }
 
   /// Forgets a version, then deletes the files that no other version uses.
+  ///
+  /// While the manifest of another is damaged nobody knows what that one uses, and all files stay.
   public func remove(_ version: String) throws(ArtifactError) {
-    guard ManifestRules.isName(version) else { return }
+    guard Names.isValid(version) else { return }
     unlink("\(self.folder)/manifests/\(version)")
     var used: Set<String> = []
     for other in self.versions() {
-      let manifest = try ManifestRules.decode(try self.manifest(of: other))
+      guard let manifest = try? ManifestRules.decode(try self.manifest(of: other)) else { return }
       used.formUnion(manifest.files.map { Digest.hex($0.sha256) })
     }
     let objects = (try? FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/objects")) ?? []

@@ -7,6 +7,14 @@ public enum Digest {
 
   public static func sha256(_ bytes: [UInt8]) -> [UInt8] { Array(SHA256.hash(data: bytes)) }
 
+  /// The digest of bytes that come piece by piece, so that none of them need be held.
+  struct Running {
+    private var hash = SHA256()
+
+    mutating func add(_ bytes: [UInt8]) { self.hash.update(data: bytes) }
+    func finish() -> [UInt8] { Array(self.hash.finalize()) }
+  }
+
   /// Lower-case hexadecimal text.
   public static func hex(_ bytes: some Sequence<UInt8>) -> String {
     bytes.reduce(into: "") { text, byte in

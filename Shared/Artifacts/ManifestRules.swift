@@ -28,10 +28,10 @@ public enum ManifestRules {
 
   /// - Throws: ``ArtifactError`` `.invalidManifest` or `.tooLarge`.
   public static func check(_ manifest: ModelManifest) throws(ArtifactError) {
-    guard self.isName(manifest.version) else {
+    guard Names.isValid(manifest.version) else {
       throw ArtifactError(
         .invalidManifest,
-        "'\(manifest.version.prefix(64))' is no version: 1 to 64 letters, digits, '.', '_' or '-', not first '.'."
+        "'\(manifest.version.prefix(64))' is no version: \(Names.rule)."
       )
     }
     guard manifest.files.count <= Self.maximumFiles, manifest.tasks.count <= Self.maximumTasks else {
@@ -47,7 +47,7 @@ public enum ManifestRules {
     }
     var total: UInt64 = 0
     for file in manifest.files {
-      guard self.isName(file.name), file.sha256.count == Digest.size else {
+      guard Names.isValid(file.name), file.sha256.count == Digest.size else {
         throw ArtifactError(
           .invalidManifest, "Model \(manifest.version) has a file without a usable name or hash.")
       }
@@ -59,18 +59,5 @@ public enum ManifestRules {
       }
       total = sum
     }
-  }
-
-  /// 1 to 64 letters, digits, '.', '_', '-'; the first is no '.'.
-  public static func isName(_ name: String) -> Bool {
-    (1...64).contains(name.utf8.count) && !name.hasPrefix(".")
-      && name.utf8.allSatisfy { byte in
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-          UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-          true
-        default: false
-        }
-      }
   }
 }

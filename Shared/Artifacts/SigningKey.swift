@@ -1,6 +1,7 @@
 internal import Crypto
 internal import Foundation
 public import Schemas
+import Storage
 
 /// The private half of an Ed25519 key pair (RFC 8032): whoever trains signs with it.
 public struct SigningKey: Sendable {
@@ -24,9 +25,11 @@ public struct SigningKey: Sendable {
   /// Reads a key file: 64 hexadecimal digits.
   /// - Throws: ``ArtifactError`` `.invalidKey` where others may read the file or it holds no key; `.notFound`.
   public init(file path: String) throws(ArtifactError) {
-    let text = try DurableFile.read(path, limit: 1 << 10)
+    let text = try ArtifactFiles.read(path, limit: 1 << 10)
     var information = stat()
-    guard stat(path, &information) == 0 else { throw .system("look at", path) }
+    guard stat(path, &information) == 0 else {
+      throw ArtifactError(.fileSystem, "Cannot look at \(path): \(String(cString: strerror(errno))).")
+    }
     guard information.st_mode & 0o077 == 0 else {
       throw ArtifactError(
         .invalidKey, "Others may read the signing key \(path). Run: chmod 600 \(path)")
@@ -50,10 +53,10 @@ public struct SigningKey: Sendable {
       return try SigningKey(file: path)
     } catch  where error.code == .notFound {
       let key = SigningKey()
-      try DurableFile.makeFolder((path as NSString).deletingLastPathComponent)
+      try ArtifactFiles.makeFolder(DurableFile.folder(of: path))
       // Public half first: a key that signs is then never without the half that verifies.
       try key.verificationKey.write(to: self.publicPath(of: path))
-      try DurableFile.write(Array(Digest.hex(key.seed).utf8), to: path, mode: 0o600)
+      try ArtifactFiles.write(Array(Digest.hex(key.seed).utf8), to: path, mode: 0o600)
       return key
     }
   }
@@ -89,7 +92,7 @@ public struct VerificationKey: Sendable, Hashable {
 
   /// Reads a file of 64 hexadecimal digits.
   public init(file path: String) throws(ArtifactError) {
-    let text = String(decoding: try DurableFile.read(path, limit: 1 << 10), as: UTF8.self)
+    let text = String(decoding: try ArtifactFiles.read(path, limit: 1 << 10), as: UTF8.self)
     guard let bytes = Digest.bytes(hex: text.trimmingCharacters(in: .whitespacesAndNewlines)),
       let key = try? VerificationKey(bytes: bytes)
     else {
@@ -103,7 +106,7 @@ public struct VerificationKey: Sendable, Hashable {
   public var id: String { Digest.hex(Digest.sha256(self.bytes).prefix(8)) }
 
   public func write(to path: String) throws(ArtifactError) {
-    try DurableFile.write(Array("\(Digest.hex(self.bytes))\n".utf8), to: path)
+    try ArtifactFiles.write(Array("\(Digest.hex(self.bytes))\n".utf8), to: path)
   }
 
   func isValid(_ signature: [UInt8], for bytes: [UInt8]) -> Bool {

@@ -38,5 +38,7 @@ public struct BusError: Error, CustomStringConvertible {
     self.cause = cause
   }
 
-  public var description: String { "\(self.code): \(self.message)" }
+  public var description: String {
+    "\(self.code): \(self.message)\(self.cause.map { " (\($0))" } ?? "")"
+  }
 }

@@ -52,6 +52,9 @@ public struct Endpoint: Sendable, Hashable, CustomStringConvertible {
   /// Whether only this machine can reach it: ipc, inproc, or tcp on a loopback address.
   public var isLocal: Bool {
     guard let host else { return true }
-    return host == "localhost" || host == "::1" || host.hasPrefix("127.")
+    // Only an address: "127.example" is a name, and "127.0.0.1:0;peer" comes from here and goes elsewhere.
+    let octets = host.split(separator: ".", omittingEmptySubsequences: false)
+    let isLoopback = octets.count == 4 && octets[0] == "127" && octets.allSatisfy { UInt8($0) != nil }
+    return host == "localhost" || host == "::1" || isLoopback
   }
 }

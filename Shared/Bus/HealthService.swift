@@ -2,7 +2,7 @@ public import GRPCCore
 public import Schemas
 import Synchronization
 
-/// The standard health service, grpc.health.v1: serving, unless it is told otherwise.
+/// The standard health service, grpc.health.v1: the server and each of its services are serving, unless it is told otherwise.
 public final class HealthService: Health.SimpleServiceProtocol {
   private struct State {
     var statuses: [String: HealthCheckResponse.ServingStatus] = ["": .serving]
@@ -13,7 +13,14 @@ public final class HealthService: Health.SimpleServiceProtocol {
   }
   private let state = Mutex(State())
 
-  public init() {}
+  /// - Parameter services: whose health may be asked by name, beside the server's as a whole and this service's own.
+  public init(for services: [any RegistrableRPCService] = []) {
+    var router = RPCRouter<ZeroMQServerTransport>()
+    for service in services { service.registerMethods(with: &router) }
+    let names =
+      router.methods.map(\.service.fullyQualifiedService) + [Health.descriptor.fullyQualifiedService]
+    self.state.withLock { state in for name in names { state.statuses[name] = .serving } }
+  }
 
   /// - Parameter service: full name; empty for the server as a whole.
   public func setStatus(_ status: HealthCheckResponse.ServingStatus, for service: String = "") {
@@ -21,6 +28,11 @@ public final class HealthService: Health.SimpleServiceProtocol {
       state.statuses[service] = status
       for watcher in state.watchers.values where watcher.service == service { watcher.changes.yield(status) }
     }
+  }
+
+  /// Sets the server's as a whole and every service's.
+  public func setEveryStatus(_ status: HealthCheckResponse.ServingStatus) {
+    for service in self.state.withLock({ Array($0.statuses.keys) }) { self.setStatus(status, for: service) }
   }
 
   public func check(request: HealthCheckRequest, context: ServerContext) async throws -> HealthCheckResponse {

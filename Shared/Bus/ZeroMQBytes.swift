@@ -104,6 +104,9 @@ public struct ZeroMQBytes: GRPCContiguousBytes, Sendable {
 
   var hasMore: Bool { zmq_msg_more(self.storage.message) != 0 }
 
+  /// The descriptor of the connection that the frame came from; -1 within the process.
+  var connection: CInt { zmq_msg_get(self.storage.message, ZMQ_SRCFD) }
+
   /// What ZeroMQ knows about the connection that the frame came from, e.g. "User-Id".
   func property(_ name: String) -> String? {
     zmq_msg_gets(self.storage.message, name).map { String(cString: $0) }

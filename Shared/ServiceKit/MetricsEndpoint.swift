@@ -2,12 +2,15 @@ import Bus
 import GRPCCore
 import Schemas
 
-/// MetricsService: this process's metrics, the bus's counters among them.
+/// MetricsService: this process's metrics, the bus's counters among them, and which of its parts are broken.
 struct MetricsEndpoint: MetricsService.SimpleServiceProtocol {
   let registry: MetricsRegistry
+  let vitals: Vitals
 
   func getMetrics(request: GetMetricsRequest, context: ServerContext) async throws -> GetMetricsResponse {
-    GetMetricsResponse(prometheusText: self.registry.renderPrometheus() + BusMetricsText.render())
+    GetMetricsResponse(
+      prometheusText: self.registry.renderPrometheus() + BusMetricsText.render(),
+      brokenParts: self.vitals.broken)
   }
 }
 

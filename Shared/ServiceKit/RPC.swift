@@ -5,12 +5,12 @@ public import ServiceLifecycle
 
 /// A gRPC server over ZeroMQ as a part of a service: binds, serves, and ends calls in flight before it ends.
 ///
-/// The standard health service and the metrics service are always among its services.
+/// The standard health service and the metrics service are always among its services; ``ServiceContext/vitals`` decide what
+/// the former says.
 public struct RPCServer: Service {
   /// The server's real endpoint, which matters where port 0 was asked for.
   public let endpoint: Endpoint
   private let server: GRPCServer<ZeroMQServerTransport>
-  private let health: HealthService
 
   /// Binds.
   /// - Parameters:
@@ -22,9 +22,10 @@ public struct RPCServer: Service {
   ) async throws {
     let transport = try ZeroMQServerTransport(
       bind: Endpoint(text), security: try BusSecurity.server(keys: keys))
-    self.health = HealthService()
-    self.server = GRPCServer(
-      transport: transport, services: services + [self.health, MetricsEndpoint(registry: context.metrics)])
+    let served = services + [MetricsEndpoint(registry: context.metrics, vitals: context.vitals)]
+    let health = HealthService(for: served)
+    context.vitals.observe { health.setEveryStatus($0 ? .serving : .notServing) }
+    self.server = GRPCServer(transport: transport, services: served + [health])
     self.endpoint = try await transport.boundEndpoint
   }
 

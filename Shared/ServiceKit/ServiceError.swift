@@ -6,10 +6,6 @@ public struct ServiceError: Error, Sendable, CustomStringConvertible {
     case invalidConfiguration
     /// A file or folder cannot be read or written.
     case fileSystem
-    /// Another process holds what this one needs.
-    case inUse
-    /// A peer did not answer in time.
-    case unavailable
   }
 
   public var code: Code

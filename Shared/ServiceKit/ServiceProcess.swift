@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bus
 import Foundation
 public import Logging
 public import ServiceLifecycle
@@ -11,6 +12,8 @@ public struct ServiceContext: Sendable {
   public let configuration: ServiceConfiguration
   public let logger: Logger
   public let metrics: MetricsRegistry
+  /// What the service cannot do without.
+  public let vitals: Vitals
 }
 
 /// What a service's `main` hands back: the parts to run, and what to say once they are up.
@@ -47,6 +50,8 @@ public enum ServiceProcess {
       }
       return
     }
+    // Each robot takes three descriptors or so; the usual soft limit is for programs that still use select().
+    DescriptorLimit.raise()
     // A peer that goes away must end a write with an error, not the process.
     signal(SIGPIPE, SIG_IGN)
     let (context, parts) = try await Self.refusingWrongUsage {
@@ -55,7 +60,8 @@ public enum ServiceProcess {
       let level = Logger.Level(rawValue: try configuration(CommonSettings.logLevel)) ?? .info
       LoggingSystem.bootstrap { LineLogHandler(label: $0, level: level) }
       let context = ServiceContext(
-        name: name, configuration: configuration, logger: Logger(label: name), metrics: MetricsRegistry())
+        name: name, configuration: configuration, logger: Logger(label: name), metrics: MetricsRegistry(),
+        vitals: Vitals())
       return (context, try await build(context))
     }
     let logger = context.logger

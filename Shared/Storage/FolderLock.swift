@@ -10,11 +10,7 @@ public final class FolderLock: Sendable {
   /// - Parameter owner: who wants it, for the message, e.g. "ingest".
   /// - Throws: ``StorageError`` `.inUse` where another process owns the folder, `.fileSystem` where it cannot be written.
   public init(folder: String, owner: String) throws(StorageError) {
-    do {
-      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    } catch {
-      throw StorageError(.fileSystem, "Cannot make the folder \(folder).", cause: error)
-    }
+    try SystemDisk().makeFolder(folder)
     let path = "\(folder)/lock"
     self.descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
     guard self.descriptor >= 0 else {

@@ -5,7 +5,17 @@ public struct StorageError: Error, Sendable, CustomStringConvertible {
     case inUse
     /// A file or folder cannot be read or written.
     case fileSystem
-    /// What is in the database is none of ours.
+    /// This process may not.
+    case denied
+    /// The disk is full: nothing was stored, nothing was lost; free space and try again.
+    case diskFull
+    /// Nothing has this name.
+    case notFound
+    /// Something has this name already.
+    case exists
+    /// A file is larger than what is read.
+    case tooLarge
+    /// What is in a file or database is none of ours.
     case corrupt
   }
 

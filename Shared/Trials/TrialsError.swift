@@ -1,3 +1,5 @@
+internal import Storage
+
 /// What went wrong with trials on disk or in memory.
 public struct TrialsError: Error, Sendable, CustomStringConvertible {
   public enum Code: String, Sendable {
@@ -9,10 +11,14 @@ public struct TrialsError: Error, Sendable, CustomStringConvertible {
     case diskFull
     /// A file is not what its name says.
     case corrupt
+    /// A place of a file cannot be read although others can: a bad sector.
+    case unreadable
     /// Nothing has this name.
     case notFound
     /// The caller asked for what cannot be.
     case invalid
+    /// More waits than may wait; try again later.
+    case busy
   }
 
   public var code: Code
@@ -28,5 +34,23 @@ public struct TrialsError: Error, Sendable, CustomStringConvertible {
 
   public var description: String {
     "\(self.code.rawValue): \(self.message)" + (self.cause.map { " (\($0))" } ?? "")
+  }
+}
+
+extension TrialsError {
+  /// Runs file operations and says their failure in this module's words.
+  static func disk<Result>(_ body: () throws(StorageError) -> Result) throws(TrialsError) -> Result {
+    do {
+      return try body()
+    } catch {
+      let code: Code =
+        switch error.code {
+        case .diskFull: .diskFull
+        case .notFound: .notFound
+        case .corrupt, .tooLarge: .corrupt
+        case .fileSystem, .exists, .inUse, .denied: .fileSystem
+        }
+      throw TrialsError(code, error.message, cause: error.cause)
+    }
   }
 }

@@ -18,6 +18,16 @@ import Testing
     #expect(try self.trust.verify(self.key.sign(manifest)) == manifest)
   }
 
+  @Test func versionsAndFilesHaveTheNamesThatTheyHaveEverywhere() {
+    for name in NameSamples.good + NameSamples.bad {
+      let file = ModelFile(name: name, bytes: 1, sha256: [UInt8](repeating: 0, count: 32))
+      for manifest in [ModelManifest(version: name), ModelManifest(version: "v1", files: [file])] {
+        let isTaken = self.code { try ManifestRules.check(manifest) } == nil
+        #expect(isTaken == NameSamples.good.contains(name), "\(name.debugDescription)")
+      }
+    }
+  }
+
   @Test func everyChangedByteIsNoticed() throws {
     let signed = try self.key.sign(ModelManifest(version: "v1", parent: "v0", tasks: ["a", "b"], serial: 7))
     for index in signed.manifest.indices {

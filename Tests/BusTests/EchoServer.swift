@@ -1,4 +1,4 @@
-import Bus
+@testable import Bus
 import GRPCCore
 
 /// A server of the echo service.
@@ -6,7 +6,8 @@ struct EchoGRPCServer: Sendable {
   private let server: GRPCServer<ZeroMQServerTransport>
 
   init(transport: ZeroMQServerTransport, log: EchoLog) {
-    self.server = GRPCServer(transport: transport, services: [EchoService(log: log)])
+    let echo = EchoService(log: log)
+    self.server = GRPCServer(transport: transport, services: [echo, HealthService(for: [echo])])
   }
 
   func serve() async throws { try await self.server.serve() }
@@ -52,8 +53,11 @@ extension CallOptions {
 struct EchoServer {
   let endpoint: Endpoint
   let log = EchoLog()
+  private let transport: ZeroMQServerTransport
   private let task: Task<Void, any Error>
   private let server: EchoGRPCServer
+  var load: ServerLoad { self.transport.load }
+  var rejectedCalls: Int { self.transport.rejectedCalls }
 
   init(
     at endpoint: Endpoint? = nil, security: ServerSecurity = .none,
@@ -62,6 +66,7 @@ struct EchoServer {
     let transport = try ZeroMQServerTransport(
       bind: endpoint ?? Endpoint("tcp://127.0.0.1:*"), security: security, configuration: configuration)
     self.endpoint = try await transport.boundEndpoint
+    self.transport = transport
     let server = EchoGRPCServer(transport: transport, log: self.log)
     self.server = server
     self.task = Task { try await server.serve() }

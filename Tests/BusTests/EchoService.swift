@@ -1,3 +1,4 @@
+import Dispatch
 import GRPCCore
 
 /// Bytes as they are, so that the suites see the transport and no codec.
@@ -30,6 +31,10 @@ struct EchoService: RegistrableRPCService {
     case hang
     /// Answers in a minute; notes when its task was cancelled.
     case sleep
+    /// Holds its thread until the log's gate opens.
+    case block
+    /// Keeps its thread busy until the log says that it is enough.
+    case spin
     /// As many messages of 64 KiB as the request's first byte says, times 16.
     case flood
     /// The peer's identity as text.
@@ -38,7 +43,7 @@ struct EchoService: RegistrableRPCService {
     var descriptor: MethodDescriptor {
       let type: MethodDescriptor.RPCType =
         switch self {
-        case .unary, .fail, .hang, .sleep, .who: .unary
+        case .unary, .fail, .hang, .sleep, .block, .spin, .who: .unary
         case .join: .clientStreaming
         case .split, .flood: .serverStreaming
         case .echo: .bidirectionalStreaming
@@ -89,6 +94,16 @@ struct EchoService: RegistrableRPCService {
       }
       return [:]
     }
+    Self.register(.block, with: &router) { _, _, _ in
+      log.note("blocking")
+      Self.wait(log.gate)
+      return [:]
+    }
+    Self.register(.spin, with: &router) { _, _, _ in
+      log.note("spinning")
+      log.spin()
+      return [:]
+    }
     Self.register(.flood, with: &router) { request, writer, _ in
       for try await message in request.messages {
         for _ in 0..<Int(message.first ?? 0) * 16 {
@@ -104,6 +119,8 @@ struct EchoService: RegistrableRPCService {
     }
     Self.register(.fail, with: &router) { _, _, _ in [:] }
   }
+
+  private static func wait(_ gate: DispatchSemaphore) { gate.wait() }
 
   private static func register<Transport: ServerTransport>(
     _ method: Method, with router: inout RPCRouter<Transport>,

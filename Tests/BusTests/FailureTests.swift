@@ -106,6 +106,26 @@ struct FailureTests {
     }
   }
 
+  @Test("a handler that never returns does not hold up the end of its server")
+  func handlerStays() async throws {
+    var configuration = ZeroMQServerTransport.Configuration()
+    configuration.gracePeriod = .milliseconds(100)
+    let server = try await EchoServer(configuration: configuration)
+    try await withClient(server.endpoint) { client in
+      let call = Task { try await client.messages(.block, [[1]]) }
+      #expect(await server.log.waits(for: "blocking"))
+      let end = Task {
+        try await server.shutDown()
+        server.log.note("ended")
+      }
+      let hasEnded = await server.log.waits(for: "ended", limit: .seconds(30))
+      server.log.gate.signal()
+      #expect(hasEnded)
+      try await end.value
+      await #expect(throws: RPCError.self) { try await call.value }
+    }
+  }
+
   @Test("a slow reader slows its writer")
   func backpressure() async throws {
     let server = try await EchoServer()
@@ -144,6 +164,8 @@ struct FailureTests {
     var clientConfiguration = ZeroMQClientTransport.Configuration.patient
     clientConfiguration.limits.maxMessageBytes = 100
     try await withClient(server.endpoint, configuration: clientConfiguration) { client in
+      // What is refused before it is sent needs no connection, and a client may not end before it began to connect.
+      try await client.expect(.unary, [[1]], gives: [[1]])
       let error = await #expect(throws: RPCError.self) {
         try await client.messages(.unary, [[UInt8](repeating: 0, count: 101)])
       }
@@ -155,7 +177,8 @@ struct FailureTests {
   @Test("more calls than allowed are turned down")
   func callLimit() async throws {
     var configuration = ZeroMQServerTransport.Configuration()
-    configuration.limits.maxOpenCalls = 2
+    // Of four, one is kept for who has none, and one peer alone may have two of the others.
+    configuration.limits.maxOpenCalls = 4
     let server = try await EchoServer(configuration: configuration)
     try await withClient(server.endpoint) { client in
       let calls = (0..<2).map { _ in Task { try await client.messages(.sleep, [[1]]) } }

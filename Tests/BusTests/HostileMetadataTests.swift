@@ -36,4 +36,24 @@ struct HostileMetadataTests {
     peer.close()
     await server.stop()
   }
+
+  @Test("a call with thousands of entries, each a header's two bytes, is refused, and others are served")
+  func crowd() async throws {
+    let server = try await EchoServer()
+    let peer = try RawPeer(.dealer, to: server.endpoint)
+    var header = CallFrame(kind: .open, callID: 1, method: "test.Echo/hang")
+    header.hasMessage = true
+    header.halfClose = true
+    header.metadata = Array(repeating: MetadataEntry(), count: 5_000)
+    #expect(await peer.send(header, message: [5]))
+    var status: UInt32?
+    while status == nil, let answer = try await peer.header() {
+      if answer.header.kind == .status { status = answer.header.statusCode }
+    }
+    #expect(status == UInt32(RPCError.Code.resourceExhausted.rawValue))
+    #expect(server.log.count("hanging") == 0)
+    try await withClient(server.endpoint) { try await $0.expect(.unary, [[9]], gives: [[9]]) }
+    peer.close()
+    await server.stop()
+  }
 }

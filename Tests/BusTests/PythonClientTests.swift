@@ -1,5 +1,6 @@
 import Bus
 import Foundation
+import Schemas
 import Testing
 
 /// Our client in another language, against our server: what `proto/BUS.md` promises to others.
@@ -12,6 +13,27 @@ struct PythonClientTests {
     #expect(status == 0, "\(output)")
     #expect(output.contains("8 checks passed"), "\(output)")
     #expect(await server.log.waits(for: "cancelled"))
+    await server.stop()
+  }
+
+  @Test("a client written from BUS.md alone, beside grpcio")
+  func documentedClient() async throws {
+    let server = try await EchoServer()
+    let publisher = try Publisher(.bind(Endpoint("tcp://127.0.0.1:*")), identity: "ingest")
+    let publishing = Task {
+      while !Task.isCancelled {
+        let acknowledgement = TrialAcknowledgement(robot: "r1", trialID: "t1")
+        try await publisher.publish(acknowledgement, to: .acknowledgements(robot: "r1"))
+        try await publisher.publish(acknowledgement, to: .acknowledgements(robot: "r10"))
+        try await Task.sleep(for: .milliseconds(20))
+      }
+    }
+    defer { publishing.cancel() }
+    let topics = try await publisher.boundEndpoint
+    let (status, output) = try await Self.run(
+      "documented_client_test.py", [server.endpoint.description, topics.description])
+    #expect(status == 0 && output.contains("12 checks passed"), "\(output)")
+    await publisher.close()
     await server.stop()
   }
 

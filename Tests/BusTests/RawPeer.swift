@@ -1,3 +1,4 @@
+import CZeroMQ
 import Foundation
 import Schemas
 
@@ -5,14 +6,39 @@ import Schemas
 
 /// A bare ZeroMQ socket, for what no well-behaved peer does. One task uses it.
 final class RawPeer: Sendable {
-  enum Kind: Int32 { case request = 3, dealer = 5, publish = 1 }
+  enum Kind: Int32 { case request = 3, dealer = 5, publish = 1, subscribe = 2 }
 
   private let socket: Socket
 
-  init(_ kind: Kind, to endpoint: Endpoint, security: ClientSecurity = .none) throws {
+  /// - Parameter isDeaf: it takes as little from the network as it can, until it is read.
+  init(
+    _ kind: Kind, to endpoint: Endpoint, security: ClientSecurity = .none, isDeaf: Bool = false
+  ) throws {
     self.socket = try Socket(kind.rawValue, isolated: endpoint.transport != .inproc)
+    if isDeaf {
+      try self.socket.set(ZMQ_RCVHWM, Int32(1))
+      try self.socket.set(ZMQ_RCVBUF, Int32(8192))
+    }
     try self.socket.secure(security, to: endpoint)
     try self.socket.connect(endpoint)
+  }
+
+  func subscribe(_ topic: [UInt8]) throws { try self.socket.set(ZMQ_SUBSCRIBE, topic) }
+
+  /// Without the cooperative pool: waits on the calling thread.
+  func exchange(_ header: CallFrame, message: [UInt8], within limit: Duration) -> CallFrame? {
+    let end = ContinuousClock.now + limit
+    let frames = [ZeroMQBytes(header.serializedBytes()), ZeroMQBytes(message)]
+    while self.socket.send(frames) != 0, .now < end { Thread.sleep(forTimeInterval: 0.002) }
+    while .now < end {
+      if let first = self.socket.receive(limit: 8)?.first?.array,
+        let answer = try? CallFrame(serializedBytes: first), answer.kind == .status
+      {
+        return answer
+      }
+      Thread.sleep(forTimeInterval: 0.002)
+    }
+    return nil
   }
 
   func send(_ frames: [[UInt8]]) async -> Bool {

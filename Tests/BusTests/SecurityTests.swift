@@ -7,34 +7,9 @@ import Testing
 
 @Suite("Keys, roles and names", .timeLimit(.minutes(2)))
 struct SecurityTests {
-  /// Key folders of a server and of peers that it trusts, gone with the test.
-  private final class Keys: Sendable {
-    let folder = NSTemporaryDirectory() + "fleetloop-keys-\(UUID().uuidString)"
-    let server: KeyStore
-
-    init() throws {
-      self.server = KeyStore(folder: self.folder + "/ingest")
-      try self.server.create(name: "ingest", role: .ingest)
-    }
-
-    deinit { try? FileManager.default.removeItem(atPath: self.folder) }
-
-    func peer(_ name: String, _ role: Role, trusted: Bool = true) throws -> ClientSecurity {
-      let store = KeyStore(folder: "\(self.folder)/\(name)-\(role.rawValue)")
-      let pair = try store.create(name: name, role: role)
-      if trusted { try self.server.authorize(.init(name: name, role: role, publicKey: pair.publicKey)) }
-      try store.authorize(.init(name: "ingest", role: .ingest, publicKey: self.server.own().pair.publicKey))
-      return try BusSecurity.client(of: "ingest", keys: store.folder)
-    }
-  }
-
-  private static func counted(_ counter: BusMetrics.Counter) -> UInt64 {
-    BusMetrics.snapshot()[counter.rawValue] ?? 0
-  }
-
   @Test("an authorized peer is known by name and role")
   func identity() async throws {
-    let keys = try Keys()
+    let keys = try TestKeys()
     let server = try await EchoServer(security: BusSecurity.server(keys: keys.server.folder))
     try await withClient(server.endpoint, security: keys.peer("boss", .operator)) { client in
       try await client.expect(.who, [[]], gives: [Array("operator/boss operator/boss".utf8)])
@@ -44,7 +19,7 @@ struct SecurityTests {
 
   @Test("a process trusts its own key: a robot's control program has its agent's")
   func ownKey() async throws {
-    let keys = try Keys()
+    let keys = try TestKeys()
     let server = try await EchoServer(security: BusSecurity.server(keys: keys.server.folder))
     let key = try keys.server.own().pair.publicKey
     try await withClient(server.endpoint, security: .curve(keys.server, serverKey: key)) { client in
@@ -68,9 +43,9 @@ struct SecurityTests {
 
   @Test("a stranger is turned away and counted")
   func stranger() async throws {
-    let keys = try Keys()
+    let keys = try TestKeys()
     let server = try await EchoServer(security: .curve(keys.server))
-    let before = Self.counted(.handshakesRefused)
+    let before = counted(.handshakesRefused)
     for security in [try keys.peer("stranger", .operator, trusted: false), .none] {
       var configuration = ZeroMQClientTransport.Configuration()
       configuration.connectionGrace = .milliseconds(500)
@@ -79,17 +54,17 @@ struct SecurityTests {
         #expect(error?.code == .unavailable)
       }
     }
-    #expect(Self.counted(.handshakesRefused) > before)
+    #expect(counted(.handshakesRefused) > before)
     #expect(server.log.count("unary") == 0)
     await server.stop()
   }
 
   @Test("a revoked key works no longer, a new one at once")
   func revocation() async throws {
-    let keys = try Keys()
+    let keys = try TestKeys()
     let server = try await EchoServer(security: .curve(keys.server))
     let security = try keys.peer("boss", .operator)
-    let before = Self.counted(.turnedAway)
+    let before = counted(.turnedAway)
     try await withClient(server.endpoint, security: security) { client in
       try await client.expect(.unary, [[1]], gives: [[1]])
       try keys.server.revoke("boss")
@@ -97,7 +72,7 @@ struct SecurityTests {
       let error = await #expect(throws: RPCError.self) { try await client.messages(.unary, [[1]]) }
       #expect(error?.code == .unauthenticated)
     }
-    #expect(Self.counted(.turnedAway) > before)
+    #expect(counted(.turnedAway) > before)
     try await withClient(server.endpoint, security: keys.peer("new", .monitor)) { client in
       try await client.expect(.unary, [[2]], gives: [[2]])
     }
@@ -106,7 +81,7 @@ struct SecurityTests {
 
   @Test("a key that is authorized later gets in without a restart; a replaced key is out")
   func laterAndReplaced() async throws {
-    let keys = try Keys()
+    let keys = try TestKeys()
     let server = try await EchoServer(security: .curve(keys.server))
     let security = try keys.peer("late", .operator, trusted: false)
     let key = try #require(security.keys?.own.publicKey)
@@ -125,7 +100,7 @@ struct SecurityTests {
 
   @Test("a role limits methods")
   func roles() async throws {
-    let keys = try Keys()
+    let keys = try TestKeys()
     let server = try await EchoServer(security: .curve(keys.server))
     try await withClient(server.endpoint, security: keys.peer("r1", .robot)) { client in
       let error = await #expect(throws: RPCError.self) { try await client.messages(.unary, [[1]]) }
@@ -142,14 +117,14 @@ struct SecurityTests {
 
   @Test("a robot publishes as itself only")
   func publisher() async throws {
-    let keys = try Keys()
+    let keys = try TestKeys()
     let subscriber = try Subscriber(
       .bind(Endpoint("tcp://127.0.0.1:*")), topics: ["trials", "acks"], security: .curve(keys.server))
     let endpoint = try await subscriber.boundEndpoint
     let security = try keys.peer("r1", .robot)
     let right = try Publisher(.connect([endpoint]), identity: "r1", security: security)
     let lying = try Publisher(.connect([endpoint]), identity: "r2", security: security)
-    let before = Self.counted(.turnedAway)
+    let before = counted(.turnedAway)
     let publishing = Task {
       while !Task.isCancelled {
         try await lying.publish(HealthCheckRequest(service: "lie"), to: "trials/r2")
@@ -166,7 +141,7 @@ struct SecurityTests {
       #expect(message.topic == "trials/r1" && message.peer == PeerIdentity(name: "r1", role: .robot))
       #expect(try message.decode(HealthCheckRequest.self).service == "truth")
     }
-    #expect(await eventually { Self.counted(.turnedAway) > before + 10 })
+    #expect(await eventually { counted(.turnedAway) > before + 10 })
     publishing.cancel()
     await right.close()
     await lying.close()
@@ -183,15 +158,40 @@ struct SecurityTests {
     #expect(subscriber?.code == .keysRequired)
     let publisher = #expect(throws: BusError.self) { try Publisher(.bind(endpoint), identity: "a") }
     #expect(publisher?.code == .keysRequired)
-    let keys = try Keys()
+    let keys = try TestKeys()
     #expect(throws: Never.self) {
       _ = try Publisher(.bind(Endpoint("tcp://0.0.0.0:0")), identity: "a", security: .curve(keys.server))
     }
   }
 
+  @Test(
+    "a client without keys stays on this machine",
+    arguments: [
+      "tcp://10.0.0.2:7401", "tcp://fleet.example:7401", "tcp://127.example:7401", "tcp://[fe80::1]:7401",
+      "tcp://127.0.0.1:0;10.0.0.2:7401",
+    ])
+  func openConnect(text: String) throws {
+    let endpoint = try Endpoint(text)
+    let errors = [
+      #expect(throws: BusError.self) { _ = try ZeroMQClientTransport(connect: endpoint) },
+      #expect(throws: BusError.self) { _ = try Subscriber(.connect([endpoint]), topics: ["a"]) },
+      #expect(throws: BusError.self) { _ = try Publisher(.connect([endpoint]), identity: "a") },
+    ]
+    for error in errors {
+      #expect(error?.code == .keysRequired && error?.message.contains(endpoint.description) == true)
+    }
+  }
+
+  @Test(
+    "a client without keys reaches this machine",
+    arguments: ["tcp://127.0.0.1:7401", "tcp://localhost:7401", "tcp://[::1]:7401", "ipc:///tmp/none"])
+  func localConnect(text: String) throws {
+    #expect(throws: Never.self) { _ = try ZeroMQClientTransport(connect: Endpoint(text)) }
+  }
+
   @Test("key files: hostile names, wrong keys and missing files are clear errors")
   func keyFiles() throws {
-    let keys = try Keys()
+    let keys = try TestKeys()
     let pair = try KeyPair()
     for name in ["", "../x", "a/b", ".hidden", String(repeating: "a", count: 65), "ä"] {
       let error = #expect(throws: BusError.self) {
@@ -213,5 +213,13 @@ struct SecurityTests {
       [.posixPermissions: 0o644], ofItemAtPath: keys.server.folder + "/own.json")
     let readable = #expect(throws: BusError.self) { try keys.server.own() }
     #expect(readable?.code == .invalidKey)
+  }
+
+  @Test func `an error says what caused it`() {
+    let cause = BusError(.invalidKey, "The file is empty.")
+    #expect(
+      "\(BusError(.invalidKey, "No key.", cause: cause))"
+        == "invalidKey: No key. (invalidKey: The file is empty.)")
+    #expect("\(BusError(.closed, "It was closed."))" == "closed: It was closed.")
   }
 }

@@ -100,6 +100,26 @@ struct TopicTests {
     #expect(error?.code == .closed)
   }
 
+  @Test func `an envelope above 4 KiB is none`() async throws {
+    let subscriber = try Subscriber(.bind(Endpoint("tcp://127.0.0.1:*")), topics: ["a"])
+    let peer = try await RawPeer(.publish, to: subscriber.boundEndpoint)
+    let publishing = Task {
+      while !Task.isCancelled {
+        for name in [String(repeating: "x", count: 4100), "p"] {
+          let envelope = TopicEnvelope(publisher: name, sequence: 1, unixNanos: 1, session: 1)
+          _ = await peer.send([Array("a".utf8), envelope.serializedBytes(), [1]])
+        }
+        try await Task.sleep(for: .milliseconds(5))
+      }
+    }
+    var iterator = subscriber.messages.makeAsyncIterator()
+    for _ in 0..<10 { #expect(await iterator.next()?.publisher == "p") }
+    publishing.cancel()
+    _ = try? await publishing.value
+    peer.close()
+    await subscriber.close()
+  }
+
   @Test("gaps: restarts count anew, late joiners miss nothing that they know of")
   func gaps() {
     var gaps = GapDetector()
@@ -148,12 +168,16 @@ struct TopicTests {
     let subscriber = try Subscriber(.bind(Endpoint("tcp://127.0.0.1:*")), topics: ["t"])
     let peer = try await RawPeer(.publish, to: subscriber.boundEndpoint)
     let envelope = TopicEnvelope(publisher: "x", sequence: 1, unixNanos: 1, session: 1).serializedBytes()
+    let long = TopicEnvelope(
+      publisher: String(repeating: "x", count: 5000), sequence: 1, unixNanos: 1, session: 1
+    )
+    .serializedBytes()
     let topic = Array("t/a".utf8)
     let sending = Task {
       while !Task.isCancelled {
         for frames in [
           [topic], [topic, [255]], [topic, [255], []], [[0x74, 0xFF], envelope, []],
-          [topic, envelope, [], []], [topic, envelope, [7]],
+          [topic, envelope, [], []], [topic, long, [7]], [topic, envelope, [7]],
         ] { _ = await peer.send(frames) }
         try await Task.sleep(for: .milliseconds(10))
       }

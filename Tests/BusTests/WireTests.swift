@@ -46,6 +46,49 @@ struct WireTests {
     await server.stop()
   }
 
+  @Test("a REQ socket is answered also without half_close, without a message, and out of turn")
+  func requestIncomplete() async throws {
+    let server = try await EchoServer()
+    let peer = try RawPeer(.request, to: server.endpoint)
+    for method in ["unary", "join", "echo"] {
+      var header = Self.opening("test.Echo/\(method)")
+      header.halfClose = false
+      #expect(await peer.send(header, message: [4]))
+      let answer = try #require(await peer.header())
+      #expect(answer.header.kind == .status && answer.header.statusCode == 0 && answer.message == [4])
+    }
+    for kind in [CallFrame.Kind.open, .data, .credit, .ping, .status, .cancel] {
+      #expect(await peer.send(CallFrame(kind: kind, callID: 1, method: "test.Echo/unary")))
+      let status = try #require(await peer.status())
+      #expect(status.statusCode == UInt32(Status.Code.invalidArgument.rawValue), "\(kind)")
+    }
+    await server.stop()
+  }
+
+  @Test(
+    "a client that gives no credit gets a stream of any length if it gives back in quarters of what it gave")
+  func noOpeningCredit() async throws {
+    let server = try await EchoServer()
+    let peer = try RawPeer(.dealer, to: server.endpoint)
+    #expect(await peer.send(Self.opening("test.Echo/flood"), message: [3]))
+    var (messages, consumed) = (0, 0)
+    while let answer = try await peer.header() {
+      if answer.header.hasMessage { messages += 1 }
+      // The last may come with the status.
+      if answer.header.kind == .status { break }
+      guard answer.header.hasMessage else { continue }
+      consumed += 65_536 + 64
+      if consumed >= 65_536 {
+        var credit = CallFrame(kind: .credit, callID: 1)
+        credit.credit = UInt64(consumed)
+        consumed = 0
+        #expect(await peer.send(credit))
+      }
+    }
+    #expect(messages == 48)
+    await server.stop()
+  }
+
   @Test("a server survives hostile frames and goes on serving")
   func fuzz() async throws {
     let server = try await EchoServer()
@@ -114,19 +157,27 @@ struct WireTests {
 
   @Test("flow control: credit, overhead and windows")
   func flow() {
-    var flow = FlowControl(window: 1 << 20)
-    #expect(flow.credit == 262_144 && flow.openingGrant == (1 << 20) - 262_144)
+    var flow = FlowControl(window: 4 << 20)
+    #expect(flow.credit == 262_144)
     flow.sent(bytes: 300_000)
     #expect(!flow.maySend)
+    // What a peer gives counts up to a window.
     flow.granted(UInt64.max)
-    #expect(flow.maySend)
     flow.granted(UInt64.max)
-    #expect(flow.credit == 1 << 40)
+    #expect(flow.credit == 4 << 20)
+    // A quarter of what was given goes back, which is little until the window is open.
     #expect(flow.consumed(bytes: 100) == nil)
-    #expect(flow.consumed(bytes: 262_144) == 100 + 262_144 + 128)
-    #expect(flow.consumed(bytes: 1) == nil)
+    #expect(flow.consumed(bytes: 65_536) == 100 + 65_536 + 128)
+    #expect(flow.open() == (4 << 20) - 262_144)
+    #expect(flow.open() == 0)
+    #expect(flow.consumed(bytes: 65_536) == nil)
+    #expect(flow.consumed(bytes: 1 << 20) == (1 << 20) + 65_536 + 128)
     // A window below the initial credit would never be granted back.
-    #expect(FlowControl(window: 1).openingGrant == 0)
+    var small = FlowControl(window: 1)
+    #expect(small.open() == 0)
+    // A peer with a larger window gives back in larger steps: no cut may swallow one whole.
+    small.granted(UInt64.max)
+    #expect(small.credit >= FlowControl.largestStep)
   }
 
   @Test("parts travel in as few frames as their order allows")

@@ -58,28 +58,35 @@ enum Command {
 
 /// Ports of loopback that nobody uses.
 enum FreePorts {
+  /// Below those that Linux gives to whoever asks for any port (32768 and up): what else runs beside the test opens sockets
+  /// of that kind all the time, and would take one of ours between now and the moment when its service binds it.
+  private static let range: ClosedRange<UInt16> = 20_000...31_999
+
   /// - Returns: the endpoint of each.
   static func take(_ count: Int) throws -> (Int) -> String {
-    var sockets: [Int32] = []
-    defer { for socket in sockets { close(socket) } }
-    var ports: [UInt16] = []
-    for _ in 0..<count {
-      let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-      sockets.append(descriptor)
-      var address = sockaddr_in()
-      address.sin_family = sa_family_t(AF_INET)
-      address.sin_addr.s_addr = UInt32(INADDR_LOOPBACK).bigEndian
-      var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-      // SAFETY: sockaddr_in is one of the shapes that sockaddr stands for; both calls are told its size.
-      let isBound = withUnsafeMutablePointer(to: &address) { pointer in
-        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-          bind(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0
-        }
-      }
-      guard descriptor >= 0, isBound else { throw CocoaError(.featureUnsupported) }
-      ports.append(UInt16(bigEndian: address.sin_port))
+    var ports: Set<UInt16> = []
+    for _ in 0..<1_000 where ports.count < count {
+      let port = UInt16.random(in: Self.range)
+      if try Self.isFree(port) { ports.insert(port) }
     }
+    guard ports.count == count else { throw CocoaError(.featureUnsupported) }
     let endpoints = ports.map { "tcp://127.0.0.1:\($0)" }
     return { endpoints[$0] }
+  }
+
+  private static func isFree(_ port: UInt16) throws -> Bool {
+    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    guard descriptor >= 0 else { throw CocoaError(.featureUnsupported) }
+    defer { close(descriptor) }
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_port = port.bigEndian
+    address.sin_addr.s_addr = UInt32(INADDR_LOOPBACK).bigEndian
+    // SAFETY: sockaddr_in is one of the shapes that sockaddr stands for; the call is told its size.
+    return withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
+      }
+    }
   }
 }

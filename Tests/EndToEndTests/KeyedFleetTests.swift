@@ -134,7 +134,8 @@ struct KeyedFleetTests {
   }
 
   private static func trials(_ listing: Command.Result) throws -> Int {
-    try #require(JSONSerialization.jsonObject(with: Data(listing.output.utf8)) as? [Any]).count
+    let page = try JSONSerialization.jsonObject(with: Data(listing.output.utf8)) as? [String: Any]
+    return try #require(page?["trials"] as? [Any], "\(listing.errors)").count
   }
 
   private static func text(_ address: String) async throws -> String {

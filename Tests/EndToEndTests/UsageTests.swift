@@ -8,6 +8,12 @@ struct UsageTests {
     (["frobnicate"], "frobnicate"), (["loop", "--nonsense"], "--nonsense"),
     (["loop", "--json", "/nowhere/summary.json"], "/nowhere"), (["rollout", "release"], "<version>"),
     (["up", "--simulator", "real"], "metaworld or synthetic"), (["bench", "soak", "--rate", "0"], "--rate"),
+    (["robots", "stop"], "--all"), (["work", "cancel"], "--all"),
+    (["trials", "--outcome", "luck"], "aborted"),
+    (["trials", "--since", "yesterday"], "2h"),
+    (["trials", "--data", "/nowhere"], "/nowhere is no fleet's folder"),
+    (["down", "--data", "/nowhere"], "/nowhere is no fleet's folder"),
+    (["status", "--data", "/nowhere"], "/nowhere is no fleet's folder"),
     (["keys", "new", "r", "--role", "king", "--keys", "/nowhere"], "no role"),
   ]) func `words that fleet does not know end with status 64`(words: [String], told: String) async throws {
     let result = try await Command.run(Command.built("fleet"), words)
@@ -21,7 +27,38 @@ struct UsageTests {
       toFile: "\(folder.path)/config.json", atomically: true, encoding: .utf8)
     let result = try await Command.run(Command.built("fleet"), ["trials", "--data", folder.path])
     #expect(result.status == 1)
-    #expect(result.errors.contains("fleet status"), "\(result.errors)")
+    #expect(result.errors.contains("fleet status --data \(folder.path)"), "\(result.errors)")
+    #expect(!result.errors.contains("key"), "a fleet without keys has none that could be wrong")
+  }
+
+  @Test(arguments: [["robots", "stop"], ["robots", "resume"], ["work", "cancel"]])
+  func `all robots of a fleet that has none is no success`(words: [String]) async throws {
+    let folder = try TemporaryFolder()
+    try #"{"fleet": {"robots": ""}, "monitor": {"rpc": "ipc://\#(folder.path)/none"}}"#.write(
+      toFile: "\(folder.path)/config.json", atomically: true, encoding: .utf8)
+    let result = try await Command.run(
+      Command.built("fleet"), words + ["--all", "--data", folder.path])
+    #expect(result.status == 1)
+    #expect(result.errors.contains("No robot is known"), "\(result.errors)")
+    #expect(result.errors.contains("the monitor does not answer"), "\(result.errors)")
+  }
+
+  @Test
+  func `following work waits for a robot that is silent, and Ctrl-C names a command that can be copied`()
+    async throws
+  {
+    let folder = try TemporaryFolder()
+    try #"{"fleet": {"robots": "robot-1", "sockets": "\#(folder.path)"}}"#.write(
+      toFile: "\(folder.path)/config.json", atomically: true, encoding: .utf8)
+    let watch = try FleetProcess(["work", "watch", "work-7", "--data", folder.path])
+    try await eventually("it says that it waits") { watch.errors.contains("waiting for robot-1 …") }
+    #expect(watch.status == nil, "\(watch.errors)")
+    watch.send(SIGINT)
+    try await watch.end(within: .seconds(20))
+    #expect(watch.status == 1)
+    #expect(
+      watch.errors.split(separator: "\n").contains("End it: fleet work cancel work-7 --data \(folder.path)"),
+      "\(watch.errors)")
   }
 
   @Test(arguments: ["ingest", "training", "inference", "monitor", "rollout", "robot"])
@@ -33,8 +70,13 @@ struct UsageTests {
     let unknown = try await Command.run(program, ["--set", "\(service).datum=x"])
     #expect(unknown.status == 64)
     #expect(unknown.errors.contains("\(service).data"), "\(unknown.errors)")
-    let malformed = try await Command.run(program, ["--set", "\(service).rpc=tcp://nowhere"])
+    let folder = try TemporaryFolder()
+    let malformed = try await Command.run(
+      program, ["--set", "\(service).rpc=tcp://nowhere", "--set", "\(service).data=\(folder.path)/data"])
     #expect(malformed.status == 1)
+    let unheard = try await Command.run("/usr/bin/env", ["FLEETLOOP_LOG_LEVLE=info", program])
+    #expect(unheard.status == 64)
+    #expect(unheard.errors.contains("FLEETLOOP_LOG_LEVLE"), "\(unheard.errors)")
     #expect(malformed.errors.contains("tcp://HOST:PORT"), "\(malformed.errors)")
   }
 }

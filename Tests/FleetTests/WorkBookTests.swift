@@ -45,6 +45,15 @@ struct WorkBookTests {
     #expect(Set(second.map(\.orderID)).isDisjoint(with: first.map(\.orderID)))
   }
 
+  @Test func `orders that are taken back are cancelled where they were, until that is known`() {
+    var book = WorkBook(self.units(2), prefix: "x")
+    let first = book.assign(to: ["a"])
+    book.takeBack(robot: "a")
+    #expect(book.withdrawn == [first[0].orderID: "a", first[1].orderID: "a"])
+    book.noteCancelled(orderID: first[0].orderID)
+    #expect(book.withdrawn == [first[1].orderID: "a"])
+  }
+
   @Test func `aborted trials are tried again, not for ever`() {
     var book = WorkBook(self.units(1), prefix: "x")
     for _ in 0..<3 {

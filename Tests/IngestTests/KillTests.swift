@@ -24,10 +24,7 @@ struct KillTests {
       for _ in 0..<Self.kills {
         // Only a process that works can lose something: wait until it acknowledged again, then for a random while.
         let before = sending.acknowledged.count
-        let limit = ContinuousClock.now + .seconds(20)
-        while sending.acknowledged.count == before, ContinuousClock.now < limit {
-          try await Task.sleep(for: .milliseconds(2))
-        }
+        try await eventually("a trial is acknowledged after a kill") { sending.acknowledged.count > before }
         try await Task.sleep(for: .milliseconds(Int.random(in: 0...300)))
         ingest.kill()
         ingest = try await Self.start(in: folder)

@@ -6,6 +6,8 @@ import Trials
 
 @Suite("TrialAssembler")
 struct TrialAssemblerTests {
+  private let start = ContinuousClock.now
+
   private func events(_ id: String = "t-1", robot: String = "robot-1", steps: Int = 3) -> [TrialEvent] {
     let header = TrialHeader(trialID: id, robot: robot, task: "reach")
     let runs = (0..<steps).map { TrialEvent.Event.steps(TrialSteps(steps: [TrialStep(index: UInt32($0))])) }
@@ -23,63 +25,62 @@ struct TrialAssemblerTests {
       var assembler = TrialAssembler()
       var complete: [TrialRecord] = []
       for event in order {
-        if case .complete(let trial) = assembler.add(event, bytes: 10, nowNanos: 0) { complete.append(trial) }
+        if case .complete(let trial) = assembler.add(event, bytes: 10, now: self.start) {
+          complete.append(trial)
+        }
       }
       #expect(complete == [TrialRecord(events: events)])
-      #expect(assembler.openTrials == 0)
+      #expect(assembler.openStreams == 0)
     }
   }
 
   @Test func `what is missing at the end is named`() {
     let events = self.events(steps: 5)
     var assembler = TrialAssembler()
-    for index in [0, 1, 4] { #expect(assembler.add(events[index], bytes: 10, nowNanos: 0) == .wait) }
-    guard case .tell(let acknowledgement) = assembler.add(events[6], bytes: 10, nowNanos: 0) else {
+    for index in [0, 1, 4] { #expect(assembler.add(events[index], bytes: 10, now: self.start) == .wait) }
+    guard case .tell(let acknowledgement) = assembler.add(events[6], bytes: 10, now: self.start) else {
       Issue.record("the gap was not seen")
       return
     }
     #expect(acknowledgement.state == .incomplete)
     #expect(acknowledgement.missing == [EventRange(first: 2, last: 3), EventRange(first: 5, last: 5)])
-    for index in [2, 3] { _ = assembler.add(events[index], bytes: 10, nowNanos: 0) }
-    #expect(assembler.add(events[5], bytes: 10, nowNanos: 0) == .complete(TrialRecord(events: events)))
+    for index in [2, 3] { _ = assembler.add(events[index], bytes: 10, now: self.start) }
+    #expect(assembler.add(events[5], bytes: 10, now: self.start) == .complete(TrialRecord(events: events)))
   }
 
   @Test func `a stream that falls silent is asked for and forgotten`() {
     var limits = TrialAssembler.Limits()
-    limits.quietNanos = 100
+    limits.quiet = .nanoseconds(100)
     var assembler = TrialAssembler(limits: limits)
-    _ = assembler.add(self.events()[0], bytes: 10, nowNanos: 0)
-    #expect(assembler.expire(nowNanos: 99).isEmpty)
-    let asked = assembler.expire(nowNanos: 100)
+    _ = assembler.add(self.events()[0], bytes: 10, now: self.start)
+    #expect(assembler.expire(now: self.start + .nanoseconds(99)).isEmpty)
+    let asked = assembler.expire(now: self.start + .nanoseconds(100))
     #expect(asked.map(\.state) == [.incomplete])
     #expect(asked.first?.missing == [EventRange(first: 1, last: .max)])
-    #expect(assembler.openTrials == 0)
+    #expect(assembler.openStreams == 0)
   }
 
-  @Test func `memory is bounded, and who is turned away is told`() {
+  @Test func `a trial above its bytes is refused, and one that can never have room`() {
     var limits = TrialAssembler.Limits()
-    limits.openTrials = 2
     limits.trialBytes = 100
-    limits.totalBytes = 150
+    limits.shares.robotBytes = 5_000
     var assembler = TrialAssembler(limits: limits)
-    #expect(assembler.add(self.events("a")[0], bytes: 60, nowNanos: 0) == .wait)
-    guard case .tell(let tooLong) = assembler.add(self.events("a")[1], bytes: 60, nowNanos: 0) else {
+    #expect(assembler.add(self.events("a")[0], bytes: 60, now: self.start) == .wait)
+    guard case .tell(let tooLong) = assembler.add(self.events("a")[1], bytes: 60, now: self.start) else {
       Issue.record("a trial above its bytes was taken")
       return
     }
     #expect(tooLong.state == .refused)
-    #expect(assembler.add(self.events("b")[0], bytes: 90, nowNanos: 0) == .wait)
-    guard case .tell(let noMemory) = assembler.add(self.events("c")[0], bytes: 90, nowNanos: 0) else {
-      Issue.record("more than all bytes were taken")
+    // A few bytes on their way, and a hundred times as many here.
+    let empty = TrialEvent(
+      robot: "robot-1", trialID: "b", number: 1,
+      event: .steps(TrialSteps(steps: Array(repeating: TrialStep(), count: 50))))
+    guard case .tell(let dense) = assembler.add(empty, bytes: 100, now: self.start) else {
+      Issue.record("a trial above its robot's memory was taken")
       return
     }
-    #expect(noMemory.state == .incomplete)
-    #expect(assembler.add(self.events("d")[0], bytes: 10, nowNanos: 0) == .wait)
-    guard case .tell(let tooMany) = assembler.add(self.events("e")[0], bytes: 10, nowNanos: 0) else {
-      Issue.record("more than the open trials were taken")
-      return
-    }
-    #expect(tooMany.state == .incomplete)
+    #expect(dense.state == .refused)
+    #expect(assembler.shares.all == RobotShares.Holding())
   }
 
   @Test func `hostile events are refused with a reason`() {
@@ -93,23 +94,79 @@ struct TrialAssemblerTests {
       var event = good
       change(&event)
       var assembler = TrialAssembler()
-      guard case .tell(let answer) = assembler.add(event, bytes: 10, nowNanos: 0) else {
+      guard case .tell(let answer) = assembler.add(event, bytes: 10, now: self.start) else {
         Issue.record("\(event) was taken")
         continue
       }
       #expect(answer.state == .refused)
       #expect(answer.reasons.count == 1)
-      #expect(assembler.openTrials == 0)
+      #expect(assembler.openStreams == 0)
     }
+  }
+
+  @Test func `what is missing is said once and in few words, however many holes there are`() {
+    let events = self.events(steps: 1_001)
+    var assembler = TrialAssembler()
+    var told: [TrialAcknowledgement] = []
+    for event in [events[1_002]] + stride(from: 1, to: 1_002, by: 2).map({ events[$0] }) {
+      if case .tell(let acknowledgement) = assembler.add(event, bytes: 10, now: self.start) {
+        told.append(acknowledgement)
+      }
+    }
+    #expect(told.map(\.missing) == [[EventRange(first: 0, last: 1_001)]])
+    // Told again when it is given up, with an open end instead of all 501 holes.
+    let last = assembler.expire(now: self.start + .seconds(5)).first?.missing ?? []
+    #expect(last.count == TrialAssembler.mostRanges + 1)
+    #expect(last.first == EventRange(first: 0, last: 0))
+    #expect(last.last == EventRange(first: 128, last: .max))
+    #expect(assembler.openStreams == 0)
   }
 
   @Test func `the same event twice changes nothing`() {
     let events = self.events()
     var assembler = TrialAssembler()
     for event in events.dropLast() {
-      #expect(assembler.add(event, bytes: 10, nowNanos: 0) == .wait)
-      #expect(assembler.add(event, bytes: 10, nowNanos: 0) == .wait)
+      #expect(assembler.add(event, bytes: 10, now: self.start) == .wait)
+      #expect(assembler.add(event, bytes: 10, now: self.start) == .wait)
     }
-    #expect(assembler.add(events[4], bytes: 10, nowNanos: 0) == .complete(TrialRecord(events: events)))
+    #expect(assembler.add(events[4], bytes: 10, now: self.start) == .complete(TrialRecord(events: events)))
+  }
+
+  /// Events of a trial by number and kind: "h" header, "s" steps, "e" end.
+  private func event(_ kind: Character, _ number: UInt32) -> TrialEvent {
+    let event: TrialEvent.Event =
+      switch kind {
+      case "h": .header(TrialHeader(trialID: "t-1", robot: "robot-1", task: "reach"))
+      case "s": .steps(TrialSteps(steps: [TrialStep(index: number)]))
+      default: .end(TrialEnd(outcome: .success, steps: 1))
+      }
+    return TrialEvent(robot: "robot-1", trialID: "t-1", number: number, event: event)
+  }
+
+  @Test(
+    arguments: [
+      [("h", 0), ("e", 2), ("s", 3)], [("h", 0), ("s", 3), ("e", 2)], [("h", 0), ("e", 2), ("e", 3)],
+      [("s", 0), ("s", 1), ("e", 2)], [("e", 0)],
+    ] as [[(Character, UInt32)]])
+  func `no trial with a hole, a second end or no header is accepted`(_ numbers: [(Character, UInt32)]) {
+    var assembler = TrialAssembler()
+    var refused = false
+    for (kind, number) in numbers {
+      switch assembler.add(self.event(kind, number), bytes: 10, now: self.start) {
+      case .complete(let trial): Issue.record("\(trial.events.map(\.number)) was accepted")
+      case .tell(let answer): refused = refused || answer.state == .refused
+      case .noRoom: Issue.record("there was no room")
+      case .wait: break
+      }
+    }
+    #expect(refused)
+  }
+
+  @Test func `a trial that came another way is forgotten`() {
+    var assembler = TrialAssembler()
+    _ = assembler.add(self.events()[0], bytes: 10, now: self.start)
+    assembler.forget(robot: "robot-1", trialID: "t-1")
+    #expect(assembler.openStreams == 0)
+    #expect(assembler.expire(now: self.start + .seconds(60)).isEmpty)
   }
 }

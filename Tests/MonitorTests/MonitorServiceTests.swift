@@ -3,6 +3,7 @@ import Foundation
 import FoundationNetworking
 import GRPCCore
 import Schemas
+import ServiceKit
 import TestSupport
 import Testing
 
@@ -183,7 +184,154 @@ struct MonitorServiceTests {
     withExtendedLifetime(service) {}
   }
 
+  @Test func `a service that hangs is told, and its return`() async throws {
+    let ingest = try await ServiceUnderTest(
+      "monitor",
+      settings: [
+        "monitor.data": "\(self.folder.path)/other", "monitor.rpc": self.ipc("i"),
+        "monitor.publications": self.ipc("op"), "monitor.telemetry": self.ipc("ot"),
+        "monitor.http": "127.0.0.1:0", "monitor.services": "", "ingest.rpc": self.ipc("none"),
+        "ingest.publications": self.ipc("none2"), "rollout.rpc": self.ipc("none3"),
+      ])
+    // Any service answers questions about its health: this one stands for ingest.
+    let service = try await self.monitor(["monitor.services": "ingest", "monitor.probe-milliseconds": "50"])
+    try await self.withMonitor { monitor in
+      func state() async throws -> ServiceState? {
+        try await monitor.listServices(ListServicesRequest()).services.first { $0.service == "ingest" }?.state
+      }
+      try await eventually("it serves") { try await state() == .serving }
+      try ingest.pause()
+      try await eventually("it hangs") { try await state() == .unresponsive }
+      let open = try await monitor.listAlerts(ListAlertsRequest()).alerts
+      #expect(open.map(\.name) == ["ServiceUnresponsive"])
+      #expect(open.map(\.subject) == ["ingest"])
+      #expect(
+        try await monitor.listServices(ListServicesRequest()).services.first { $0.service == "monitor" }?
+          .state
+          == .serving)
+      try ingest.resume()
+      try await eventually("it serves again") { try await state() == .serving }
+      #expect(try await monitor.listAlerts(ListAlertsRequest()).alerts.isEmpty)
+    }
+    withExtendedLifetime((ingest, service)) {}
+  }
+
+  @Test func `its own stall puts no robot offline`() async throws {
+    let service = try await self.monitor(["monitor.offline-seconds": "3"])
+    let beat = Self.beat("a", to: self.ipc("mt"))
+    defer { beat.cancel() }
+    try await self.withMonitor { monitor in
+      try await eventually("it is seen") { try await Self.row("a", monitor)?.state == .idle }
+      for _ in 0..<2 {
+        try service.pause()
+        // Longer than the robot may be silent.
+        try await Task.sleep(for: .seconds(6))
+        try service.resume()
+        try await eventually("it answers") {
+          let row = try await Self.row("a", monitor)
+          return (row?.lastSeenUnixNanos ?? 0) > UnixNanos.now - 500_000_000
+        }
+      }
+      #expect(try await monitor.listAlerts(ListAlertsRequest(includeResolved: true)).alerts.isEmpty)
+    }
+    withExtendedLifetime(service) {}
+  }
+
+  @Test func `damage in ingest's log is told`() async throws {
+    let ingest = FakeIngest()
+    ingest.damage([
+      LogDamage(file: "trials-00000001.mcap", offset: 9, lost: [TrialName(robot: "a", trialID: "t")])
+    ]
+    )
+    let transport = try ZeroMQServerTransport(bind: try Endpoint(self.ipc("i")))
+    try await withGRPCServer(transport: transport, services: [ingest]) { _ in
+      let service = try await self.monitor()
+      try await self.withMonitor { monitor in
+        try await eventually("the alert is raised") {
+          try await monitor.listAlerts(ListAlertsRequest()).alerts.map(\.name) == ["TrialLogDamaged"]
+        }
+      }
+      withExtendedLifetime(service) {}
+    }
+  }
+
+  @Test func `work that a robot lost is told over the telemetry socket, and ends when it is acknowledged`()
+    async throws
+  {
+    let service = try await self.monitor()
+    let robot = try Publisher(.connect([try Endpoint(self.ipc("mt"))]), identity: "a")
+    let lost = TelemetryEvent(
+      event: .safety(SafetyEvent(robot: "a", kind: "orders-lost", detail: "orders.damaged-1")))
+    try await self.withMonitor { monitor in
+      // Told again and again, because the first may be lost before the robot is connected.
+      try await eventually("the alert is raised") {
+        try await robot.publish(lost, to: .telemetry(robot: "a"))
+        return try await monitor.listAlerts(ListAlertsRequest()).alerts.map(\.name) == ["WorkLost"]
+      }
+      await robot.close()
+      let alert = try #require(try await monitor.listAlerts(ListAlertsRequest()).alerts.first)
+      #expect(alert.summary.contains("orders.damaged-1"))
+      _ = try await monitor.acknowledgeAlert(AcknowledgeAlertRequest(alertID: alert.alertID, by: "ana"))
+      try await eventually("it is resolved") {
+        try await monitor.listAlerts(ListAlertsRequest(includeResolved: true)).alerts.first {
+          $0.alertID == alert.alertID
+        }?.state == .resolved
+      }
+    }
+    withExtendedLifetime(service) {}
+  }
+
   // MARK: HTTP
+
+  @Test func `four requests with 300 kB of headers hold up neither calls nor the page`() async throws {
+    let service = try await self.monitor()
+    let base = try #require(service.endpoints["http"])
+    let port = try #require(URL(string: base)?.port)
+    try await self.withMonitor { monitor in
+      _ = try await monitor.listRobots(ListRobotsRequest())
+      #expect(try await self.get("\(base)healthz").text == "ok\n")
+      let before = try service.memory().now
+      let header = String(repeating: "a", count: 1_000)
+      let request =
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+        + (0..<300).map { "X-\($0): \(header)\r\n" }.joined() + "\r\n"
+      let hostile = try (0..<4).map { _ in try RawConnection(port: port) }
+      await withTaskGroup(of: Void.self) { group in
+        for connection in hostile { group.addTask { await connection.send(request) } }
+      }
+      // Each has its own deadline: the old server did not answer within 29 s.
+      for _ in 0..<20 {
+        _ = try await monitor.listRobots(ListRobotsRequest(), options: .within(.seconds(5)))
+        #expect(try await self.get("\(base)healthz").text == "ok\n")
+      }
+      for connection in hostile {
+        let answer = try await connection.readToEnd()
+        #expect(answer.isEmpty || answer.hasPrefix("HTTP/1.1 431 "))
+      }
+      #expect(try service.memory().peak - before < 64 << 20)
+    }
+    #expect(service.terminate() == 0)
+  }
+
+  @Test func `2,000 slow connections hold up neither calls nor the page`() async throws {
+    let service = try await self.monitor()
+    let base = try #require(service.endpoints["http"])
+    let port = try #require(URL(string: base)?.port)
+    var slow: [RawConnection] = []
+    for _ in 0..<2_000 {
+      let connection = try RawConnection(port: port)
+      await connection.send("GET /healthz HTTP/1.1\r\nX: ")
+      slow.append(connection)
+      // Descriptors of this process are bounded too.
+      if slow.count > 400 { slow.removeFirst(200) }
+    }
+    try await self.withMonitor { monitor in
+      _ = try await monitor.listRobots(ListRobotsRequest(), options: .within(.seconds(5)))
+    }
+    #expect(try await self.get("\(base)healthz").text == "ok\n")
+    #expect(service.terminate() == 0)
+    withExtendedLifetime(slow) {}
+  }
 
   private func get(_ address: String, token: String? = nil) async throws -> (status: Int, text: String) {
     var request = URLRequest(url: try #require(URL(string: address)))
@@ -300,6 +448,10 @@ struct MonitorServiceTests {
       #expect(failure.description.contains("Is the port in use?"))
     }
   }
+}
+
+private enum UnixNanos {
+  static var now: Int64 { Int64(Date.now.timeIntervalSince1970 * 1e9) }
 }
 
 private struct FakeMetrics: MetricsService.SimpleServiceProtocol {

@@ -41,7 +41,51 @@ struct RegressionTests {
     // The watch ends with the release: so does its alert.
     try state.watch(WatchReleaseRequest(releaseID: "r2", active: false), now: 3)
     #expect(state.alerts.list(includeResolved: false).isEmpty)
-    #expect(state.watches.isEmpty)
+    #expect(state.activeWatches.isEmpty)
+  }
+
+  @Test func `a watch may be told again at any time`() throws {
+    let request = WatchReleaseRequest(
+      releaseID: "r2", modelVersion: "v2", baselineVersion: "v1", active: true)
+    var state = try self.watching()
+    for trials in UInt64(1)...12 { self.judge(&state, self.cells(0, trials)) }
+    let judged = state
+    try state.watch(request, now: 5)
+    #expect(state == judged)
+    try state.watch(WatchReleaseRequest(releaseID: "r2", active: false), now: 6)
+    let ended = state
+    try state.watch(WatchReleaseRequest(releaseID: "r2", active: false), now: 8)
+    self.judge(&state, self.cells(0, 12))
+    #expect(state == ended)
+  }
+
+  /// Its successor was taken back, and its robots are with it again.
+  @Test func `a release that goes on again is guarded again`() throws {
+    let request = WatchReleaseRequest(
+      releaseID: "r2", modelVersion: "v2", baselineVersion: "v1", active: true)
+    var state = try self.watching()
+    try state.watch(WatchReleaseRequest(releaseID: "r2", active: false), now: 3)
+    try state.watch(request, now: 4)
+    #expect(state.activeWatches.map(\.releaseID) == ["r2"])
+    for trials in UInt64(1)...12 { self.judge(&state, self.cells(0, trials)) }
+    #expect(state.alerts.list(includeResolved: false).map(\.releaseID) == ["r2"])
+  }
+
+  @Test func `watches are bounded, ended ones are forgotten first`() throws {
+    var state = MonitorState()
+    for index in 0..<(3 * MonitorState.maximumWatches) {
+      try state.watch(
+        WatchReleaseRequest(releaseID: "x\(index)", modelVersion: "v", active: true), now: Int64(index))
+      try state.watch(WatchReleaseRequest(releaseID: "x\(index)", active: false), now: Int64(index))
+    }
+    #expect(state.watches.count == 2 * MonitorState.maximumWatches)
+    for index in 0..<MonitorState.maximumWatches {
+      try state.watch(WatchReleaseRequest(releaseID: "y\(index)", active: true), now: 1)
+    }
+    #expect(throws: MonitorError.self) {
+      try state.watch(WatchReleaseRequest(releaseID: "z", active: true), now: 1)
+    }
+    #expect(state.watches.count == 2 * MonitorState.maximumWatches)
   }
 
   @Test func `a release as good as its predecessor raises none`() throws {

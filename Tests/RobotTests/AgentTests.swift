@@ -4,6 +4,7 @@ import GRPCCore
 import Logging
 import Schemas
 import ServiceKit
+import Storage
 import TestSupport
 import Testing
 
@@ -21,7 +22,7 @@ import Testing
 
   /// Runs an agent and its server in this process.
   func withAgent(
-    configure: (inout AgentSettings) -> Void = { _ in },
+    disk: any Disk = SystemDisk(), configure: (inout AgentSettings) -> Void = { _ in },
     _ body: @Sendable @escaping (Robot, RobotService.Client<ZeroMQClientTransport>) async throws -> Void
   ) async throws {
     var robot = Robot.Configuration(identity: RobotIdentity(name: "r1"), folder: self.folder.path)
@@ -30,12 +31,12 @@ import Testing
     settings.heartbeatInterval = .milliseconds(50)
     settings.reportInterval = .milliseconds(50)
     settings.delivery.acknowledgementTimeout = .seconds(2)
-    settings.delivery.uploadTimeout = .seconds(5)
+    settings.delivery.uploadPatience = .seconds(5)
     configure(&settings)
     let agent = try await RobotAgent(
       settings, security: { _ in .none },
       load: { manifest, _ in FixedPolicy(version: manifest.version) }, metrics: MetricsRegistry(),
-      logger: Logger(label: "robot") { _ in SwiftLogNoOpLogHandler() })
+      logger: Logger(label: "robot") { _ in SwiftLogNoOpLogHandler() }, disk: disk)
     let server = GRPCServer(
       transport: try ZeroMQServerTransport(bind: self.sockets.endpoint("robot")),
       services: [RobotServiceHandler(robot: agent.robot)])
@@ -66,7 +67,7 @@ import Testing
   }
 
   @Test func bringsTrialsFromAControlProgramToIngest() async throws {
-    let ingest = IngestDouble()
+    let ingest = try IngestUnderTest()
     try await ingest.serve(on: self.sockets) {
       try await self.withAgent { robot, client in
         let program = try self.program("synthetic", ["--size", "64", "--steps", "5"])
@@ -74,10 +75,10 @@ import Testing
         order.options = ["noise": "0.2"]
         _ = try await client.enqueue(order)
         try await eventually("three trials are stored; the program said: \(program.text)") {
-          ingest.whole.count == 3
+          try await ingest.trials().count == 3
         }
         try await eventually("the spool is empty") { await robot.spool.usage.acknowledged == 3 }
-        for events in ingest.whole.values {
+        for events in try await ingest.trials().values {
           #expect(events.header?.orderID == "o1")
           #expect(events.steps.contains { $0.action != $0.expertAction })
           #expect(events.videos.allSatisfy { $0.codec == "h264" && $0.width == 64 })
@@ -90,16 +91,36 @@ import Testing
   }
 
   @Test func uploadsWhatAPublicationLost() async throws {
-    let ingest = IngestDouble()
-    try await ingest.serve(on: self.sockets, publications: false) {
+    let ingest = try IngestUnderTest()
+    try await ingest.serve(on: self.sockets, streams: false) {
       try await self.withAgent(configure: { $0.delivery.acknowledgementTimeout = .milliseconds(100) }) {
         robot, client in
         try await robot.spool.store("t1")
         try await eventually("the trial is uploaded") { await robot.spool.usage.acknowledged == 1 }
       }
     }
-    #expect(ingest.uploadCount == 1)
-    #expect(ingest.whole["t1"] == Messages.events("t1"))
+    #expect(try await ingest.trials() == ["t1": Messages.events("t1")])
+    #expect(ingest.redelivered == 0)
+  }
+
+  @Test func `a stop that the disk refuses says so, and is written again until it is kept`() async throws {
+    let disk = FailingDisk()
+    try await self.withAgent(disk: disk) { robot, client in
+      _ = try await client.enqueue(Messages.order("o1", seeds: [1, 2]))
+      disk.refusesAll = true
+      let stopped = try await client.stop(StopRequest(reason: "a hand in the cell"))
+      #expect(stopped.heartbeat?.state == .stopped && stopped.held == 2)
+      #expect(stopped.heartbeat?.unkept.contains("the test's disk is full") == true)
+      let forgetful = try makeRobot(self.folder)
+      #expect(forgetful.condition.obstacle == nil, "a restart would forget it now")
+      disk.refusesAll = false
+      try await eventually("it is kept") {
+        try await client.getStatus(GetRobotStatusRequest()).heartbeat?.unkept == ""
+      }
+      let again = try makeRobot(self.folder)
+      #expect(again.condition.obstacle?.contains("a hand in the cell") == true)
+      #expect(await again.queue.held == 2)
+    }
   }
 
   @Test func saysHowItIsAndObeys() async throws {
@@ -136,7 +157,7 @@ import Testing
       "robot.acknowledgement-seconds=0.2", "process.parent=\(getpid())", "robot.reserve-bytes=0",
       "ingest.rpc=\(self.sockets.text("ingest.rpc"))", "ingest.trials=\(self.sockets.text("ingest.trials"))",
       "ingest.publications=\(self.sockets.text("ingest.publications"))", "inference.rpc=",
-      "monitor.telemetry=", "monitor.publications=", "rollout.rpc=", "rollout.publications=",
+      "monitor.rpc=", "monitor.telemetry=", "monitor.publications=", "rollout.rpc=", "rollout.publications=",
     ].flatMap { ["--set", $0] }
   }
 
@@ -167,12 +188,12 @@ import Testing
     }
     program.signal(SIGTERM)
     try await program.wait()
-    let ingest = IngestDouble()
+    let ingest = try IngestUnderTest()
     let (atLeast, folder) = (filed, self.folder)
     try await ingest.serve(on: self.sockets) {
       let agent = try Child.built("robot", settings, output: log)
       try await eventually("all are delivered; the agent said: \(agent.text)", within: .seconds(40)) {
-        ingest.whole.count >= Int(atLeast)
+        try await ingest.trials().count >= Int(atLeast)
           && (try? folder.names("agent/spool/ready").isEmpty) == true
       }
       agent.signal(SIGTERM)
@@ -186,7 +207,7 @@ import Testing
 
   @Test func losesNothingOnAFullDisk() async throws {
     let disk = self.folder.path + "/disk"
-    try DiskFolder.make(disk)
+    try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: true)
     let script = "mount -t tmpfs -o size=400k none \(disk) && exec \"$@\""
     let folder = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().path
     let built = folder.contains(".build") ? folder : Child.root + "/.build/debug"
@@ -208,15 +229,15 @@ import Testing
     }
     let full = try await robot.getStatus(GetRobotStatusRequest(), options: .within(.seconds(20)))
     #expect(full.filed > 0 && full.filed < UInt64(count))
-    let ingest = IngestDouble()
+    let ingest = try IngestUnderTest()
     try await ingest.serve(on: self.sockets) {
       try await eventually(
         "all trials are done; the agent said: \(agent.text.suffix(2_000))", within: .seconds(60)
       ) {
-        ingest.whole.count == count
+        try await ingest.trials().count == count
       }
     }
-    let seeds = ingest.whole.values.compactMap { $0.header?.seed }
+    let seeds = try await ingest.trials().values.compactMap { $0.header?.seed }
     #expect(Set(seeds).count == count, "each seed once")
     program.signal(SIGTERM)
     agent.signal(SIGTERM)

@@ -1,4 +1,5 @@
 import GRPCCore
+import IngestCore
 import Schemas
 import Storage
 import TestSupport
@@ -51,8 +52,9 @@ import Trials
 
   @Test func actsWithTheHeldModelAndCountsFailures() async throws {
     let robot = try makeRobot(self.folder)
-    robot.model.desire(DesiredVersion(robot: "r1", version: "v1", releaseID: "rel", generation: 1))
-    robot.model.install(FixedPolicy())
+    robot.model.desire(
+      DesiredVersion(robot: "r1", version: "v1", releaseID: "rel", generation: 1), from: .publication)
+    robot.model.install(.init(FixedPolicy()))
     try await withService(robot) { client in
       _ = try await control(client, [Messages.start(), Messages.observe(0), Messages.finish(.failure)])
       for outcome in [Outcome.failure, .failure, .aborted] {
@@ -209,14 +211,21 @@ import Trials
     }
     #expect(answers[1].command?.stop == true)
     #expect(await robot.heartbeat().state == .stopped)
-    var events = robot.telemetry.events.makeAsyncIterator()
-    guard case .safety(let event) = await events.next()?.event else {
-      Issue.record("no safety event")
-      return
-    }
-    #expect(event.kind == "joint-limit")
+    #expect(robot.safety.waiting.map(\.kind) == ["joint-limit"])
     let restarted = try makeRobot(self.folder)
     #expect(restarted.condition.obstacle != nil, "a stop outlives a restart")
+  }
+
+  @Test func `a program that goes on observing beyond a joint limit stops the robot once`() async throws {
+    let robot = try makeRobot(self.folder)
+    let beyond = Messages.observe(0, joints: [3.3, 0, 0, 0, 0, 0, 0])
+    let answers = try await withService(robot) { client in
+      try await control(
+        client, [Messages.start()] + Array(repeating: beyond, count: 50) + [Messages.finish(.failure)])
+    }
+    #expect(answers.compactMap(\.command).map(\.stop) == Array(repeating: true, count: 50))
+    #expect(robot.safety.waiting.map(\.kind) == ["joint-limit"])
+    #expect(robot.condition.standstills == 1, "each writes the condition and the orders")
   }
 
   @Test func obeysTheMonitorsDirectives() async throws {
@@ -230,7 +239,7 @@ import Trials
       #expect(error?.code == .failedPrecondition)
       #expect(error?.message.contains("6 failures") == true)
       let status = try await client.getStatus(GetRobotStatusRequest())
-      #expect(status.waiting == 0 && status.heartbeat?.state == .unhealthy)
+      #expect(status.waiting == 2 && status.held == 2 && status.heartbeat?.state == .unhealthy)
       await robot.follow(HealthDirective(robot: "r1", healthy: true, generation: 1))
       #expect(robot.condition.isUnhealthy, "an older directive is ignored")
       #expect(try await client.nextWork(NextWorkRequest(waitMillis: 1)).item == nil)
@@ -298,5 +307,64 @@ extension Robot {
       #expect(image.allSatisfy { abs(Int($0) - index % 200) <= 12 })
     }
     #expect(events.end?.steps == UInt32(count))
+  }
+
+  private static func recorder(
+    _ folder: TemporaryFolder, side: UInt32, limitBytes: Int
+  ) throws -> TrialRecorder {
+    try TrialRecorder(
+      header: TrialHeader(trialID: "t1", robot: "r1", imageHeight: side, imageWidth: side),
+      path: folder.path + "/t1", executor: QueueExecutor(label: "test"), limitBytes: UInt64(limitBytes)
+    ) { _, _ in PlainImages() }
+  }
+
+  @Test func `events are cut far below what a message may have`() async throws {
+    let folder = try TemporaryFolder()
+    let side = 512
+    let recorder = try Self.recorder(folder, side: UInt32(side), limitBytes: 1 << 30)
+    let image = [UInt8](repeating: 7, count: side * side * 3)
+    let label = [Float](repeating: 0.5, count: 20_000)
+    for index in 0..<20 {
+      try await recorder.append(TrialStep(index: UInt32(index), expertAction: label), image: image)
+    }
+    _ = try await recorder.finish(
+      outcome: .success, failureCode: "", operatorIntervention: false, endedUnixNanos: 1)
+    let events = try SpoolFile.events(at: folder.path + "/t1")
+    #expect(events.map(\.serializedSize).max()! <= TrialLimits.eventBytes + image.count + 1_000)
+    #expect(events.videos.map(\.frames) == [UInt32](repeating: 2, count: 10))
+    #expect(events.videos.map(\.firstStep) == (0..<10).map { $0 * 2 })
+    #expect(events.steps.count == 20)
+    #expect(events.map(\.number) == (0..<UInt32(events.count)).map { $0 })
+  }
+
+  @Test(arguments: [5_000, 20_000, 100_001]) func `a trial that reaches its bound is one that ingest takes`(
+    limit: Int
+  ) async throws {
+    let folder = try TemporaryFolder()
+    let recorder = try Self.recorder(folder, side: 16, limitBytes: limit)
+    let image = [UInt8](repeating: 7, count: 16 * 16 * 3)
+    var steps: UInt32 = 0
+    let error = await #expect(throws: RobotError.self) {
+      while steps < 1_000 {
+        try await recorder.append(TrialStep(index: steps, action: [1, 1, 1, 1]), image: image)
+        steps += 1
+      }
+    }
+    #expect(error?.code == .spoolFull)
+    let bytes = try await recorder.finish(
+      outcome: .aborted, failureCode: String(repeating: "x", count: 256), operatorIntervention: false,
+      endedUnixNanos: 1)
+    #expect(bytes <= UInt64(limit))
+    var limits = TrialAssembler.Limits()
+    limits.trialBytes = limit
+    var assembler = TrialAssembler(limits: limits)
+    var taken: TrialRecord?
+    for event in try SpoolFile.events(at: folder.path + "/t1") {
+      if case .complete(let trial) = assembler.add(event, bytes: event.serializedSize, now: .now) {
+        taken = trial
+      }
+    }
+    #expect(taken?.steps.count == Int(steps))
+    #expect(taken?.end?.steps == steps)
   }
 }

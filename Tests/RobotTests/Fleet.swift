@@ -1,8 +1,5 @@
 import Bus
 import Foundation
-import GRPCCore
-import Schemas
-import Synchronization
 import TestSupport
 import Testing
 
@@ -24,108 +21,12 @@ struct Sockets: Sendable {
     endpoints.ingestTrials = try self.endpoint("ingest.trials")
     endpoints.ingestPublications = try self.endpoint("ingest.publications")
     endpoints.inferenceRPC = try self.endpoint("inference.rpc")
+    endpoints.monitorRPC = try self.endpoint("monitor.rpc")
     endpoints.monitorTelemetry = try self.endpoint("monitor.telemetry")
     endpoints.monitorPublications = try self.endpoint("monitor.publications")
     endpoints.rolloutRPC = try self.endpoint("rollout.rpc")
     endpoints.rolloutPublications = try self.endpoint("rollout.publications")
     return Link(name: "wired", endpoints: endpoints)
-  }
-}
-
-/// Keeps what it is sent, in memory, and says so by RPC and by publication.
-final class IngestDouble: IngestService.SimpleServiceProtocol {
-  private let trials = Mutex<[String: [UInt32: TrialEvent]]>([:])
-  private let uploads = Mutex(0)
-
-  /// Whole trials, by id.
-  var whole: [String: [TrialEvent]] {
-    self.trials.withLock { trials in
-      trials.compactMapValues { events in
-        let sorted = events.values.sorted { $0.number < $1.number }
-        guard sorted.end != nil, sorted.map(\.number) == (0..<UInt32(sorted.count)).map({ $0 }) else {
-          return nil
-        }
-        return sorted
-      }
-    }
-  }
-  var uploadCount: Int { self.uploads.withLock { $0 } }
-
-  /// - Returns: whether the trial is whole with this event.
-  func take(_ event: TrialEvent) -> Bool {
-    self.trials.withLock { $0[event.trialID, default: [:]][event.number] = event }
-    return self.whole[event.trialID] != nil
-  }
-
-  func upload(
-    request: RPCAsyncSequence<TrialEvent, any Error>, context: ServerContext
-  ) async throws -> TrialAcknowledgement {
-    var last = TrialEvent()
-    for try await event in request {
-      _ = self.take(event)
-      last = event
-    }
-    self.uploads.withLock { $0 += 1 }
-    let state: TrialState = self.whole[last.trialID] == nil ? .incomplete : .stored
-    return TrialAcknowledgement(robot: last.robot, trialID: last.trialID, state: state)
-  }
-
-  func listTrials(request: ListTrialsRequest, context: ServerContext) async throws -> ListTrialsResponse {
-    .init()
-  }
-  func getTrial(
-    request: GetTrialRequest, response: RPCWriter<TrialEvent>, context: ServerContext
-  ) async throws {}
-  func createSnapshot(
-    request: CreateSnapshotRequest, context: ServerContext
-  ) async throws -> DatasetSnapshot { .init() }
-  func readTrials(
-    request: ReadTrialsRequest, response: RPCWriter<TrialEvent>, context: ServerContext
-  ) async throws {}
-  func summarizeOutcomes(
-    request: SummarizeOutcomesRequest, context: ServerContext
-  ) async throws -> SummarizeOutcomesResponse { .init() }
-  func getStatistics(
-    request: GetIngestStatisticsRequest, context: ServerContext
-  ) async throws -> IngestStatistics { .init() }
-}
-
-extension IngestDouble {
-  /// Serves on the sockets while `body` runs.
-  func serve<Result: Sendable>(
-    on sockets: Sockets, publications: Bool = true, _ body: @Sendable @escaping () async throws -> Result
-  ) async throws -> Result {
-    let server = GRPCServer(
-      transport: try ZeroMQServerTransport(bind: sockets.endpoint("ingest.rpc")), services: [self])
-    let subscriber = try Subscriber(
-      .bind(sockets.endpoint("ingest.trials")), topics: [Topic("trials")])
-    let publisher = try Publisher(.bind(sockets.endpoint("ingest.publications")), identity: "ingest")
-    return try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { try await server.serve() }
-      if publications {
-        group.addTask {
-          for await received in subscriber.messages {
-            let event = try received.decode(TrialEvent.self)
-            guard self.take(event) else { continue }
-            try await publisher.publish(
-              TrialAcknowledgement(robot: event.robot, trialID: event.trialID, state: .stored),
-              to: Topic("acks/\(event.robot)"))
-          }
-        }
-      }
-      let result: Result
-      do {
-        result = try await body()
-      } catch {
-        group.cancelAll()
-        throw error
-      }
-      server.beginGracefulShutdown()
-      group.cancelAll()
-      await subscriber.close()
-      await publisher.close()
-      return result
-    }
   }
 }
 

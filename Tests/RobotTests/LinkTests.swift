@@ -1,6 +1,9 @@
 import Bus
+import GRPCCore
 import Logging
+import Schemas
 import ServiceKit
+import Storage
 import Synchronization
 import TestSupport
 import Testing
@@ -35,6 +38,14 @@ import Testing
     }
     #expect(error?.code == .invalidConfiguration)
   }
+
+  @Test func `a robot's calls that may be made twice are made again, an upload is not`() throws {
+    let transport = try LinkSession.transport(Endpoint("inproc://nobody"), security: .none)
+    let report = transport.config(forMethod: RolloutService.Method.ReportVersion.descriptor)
+    #expect(report?.executionPolicy?.retry != nil)
+    // Delivery decides about that: it knows what ingest has.
+    #expect(transport.config(forMethod: IngestService.Method.Upload.descriptor)?.executionPolicy == nil)
+  }
 }
 
 @Suite struct LinkChooserTests {
@@ -49,7 +60,7 @@ import Testing
   private func run(_ network: Network, failing: String = "", _ body: () async throws -> Void) async throws {
     let links = ["wired", "wifi", "4g"].map { Link(name: $0, endpoints: .init()) }
     let chooser = LinkChooser(
-      links: links, interval: .milliseconds(5),
+      links: links, interval: .milliseconds(5), runtime: .system,
       logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
       probe: { link in network.state.withLock { $0.reachable.contains(link.name) } },
       work: { link in
@@ -111,8 +122,17 @@ import Testing
     #expect(settings.links[1].endpoints.inferenceRPC == nil)
   }
 
+  @Test func takesTheNamesThatEveryPartTakes() {
+    for name in NameSamples.good + NameSamples.bad {
+      let isTaken = (try? self.settings(["robot.name=\(name)"])) != nil
+      #expect(isTaken == NameSamples.good.contains(name), "\(name.debugDescription)")
+    }
+  }
+
   @Test(arguments: [
-    "robot.name=", "robot.name=a b", "robot.name=../x", "robot.action-budget-ms=0", "robot.chunk-steps=x",
+    "robot.name=", "robot.name=a b", "robot.name=../x", "robot.name=..", "robot.trial-bytes=134217729",
+    "robot.upload-seconds=0",
+    "robot.action-budget-ms=0", "robot.chunk-steps=x",
     "robot.links=wired", "ingest.rpc=nowhere", "robot.spool-bytes=0", "robot.maximum-change=nan",
   ])
   func refusesNonsense(_ value: String) {

@@ -50,61 +50,149 @@ private struct Registry: Sendable {
     }
   }
 
+  /// Installs a version as a follower does that was told it by an answer.
+  private func install(
+    _ version: String, in keeper: ModelKeeper, memory: VersionMemory = .init(), pin: [UInt8] = [],
+    fetch: ArtifactSource? = nil
+  ) async throws -> ModelKeeper.Installed {
+    try await keeper.install(
+      DesiredVersion(robot: "r1", version: version, generation: 1, epoch: 1, manifestSha256: pin),
+      memory: memory, fetch: fetch ?? self.registry.fetch)
+  }
+
+  private func memory(_ version: String, _ serial: UInt64) -> VersionMemory {
+    var memory = VersionMemory()
+    memory.acts(with: version, serial: serial)
+    return memory
+  }
+
+  private func code(_ body: () async throws -> Void) async -> ArtifactError.Code? {
+    do { try await body() } catch { return (error as? ArtifactError)?.code }
+    return nil
+  }
+
+  /// Overwrites what is kept under a path of the robot's models.
+  private func damage(_ path: String) throws {
+    try Data([1, 2, 3]).write(to: URL(filePath: "\(self.folder.path)/models/\(path)"))
+  }
+
   @Test func fetchesOnceAndKeeps() async throws {
     try self.registry.add("v1", content: 7)
     let keeper = try self.keeper()
-    #expect(await keeper.lastGood() == nil)
-    let policy = try await keeper.policy(version: "v1", fetch: self.registry.fetch)
-    #expect(policy.version == "v1")
-    #expect(try await policy.act(Observation())[0] == 7)
-    _ = try await keeper.policy(version: "v1") { _, _ in throw Offline() }
-    #expect(await (try self.keeper()).lastGood()?.version == "v1", "it survives a restart")
+    #expect(await keeper.lastGood(VersionMemory()) == nil)
+    let installed = try await self.install("v1", in: keeper)
+    #expect(installed.policy.version == "v1" && installed.serial == 1)
+    #expect(try await installed.policy.act(Observation())[0] == 7)
+    _ = try await self.install("v1", in: keeper) { _, _ in throw Offline() }
+    var memory = VersionMemory()
+    memory.acts(with: "v1", serial: 1)
+    try await keeper.remember(memory)
+    let restarted = try self.keeper()
+    let (recalled, damage) = await restarted.recall()
+    #expect(recalled == memory && damage == nil)
+    #expect(await restarted.lastGood(recalled)?.policy.version == "v1")
   }
 
   @Test func keepsTheLastGoodModelWhenANewOneIsBad() async throws {
     try self.registry.add("v1")
     try self.registry.add("v2", expires: 1)
     let keeper = try self.keeper()
-    _ = try await keeper.policy(version: "v1", fetch: self.registry.fetch)
-    let error = await #expect(throws: ArtifactError.self) {
-      _ = try await keeper.policy(version: "v2", fetch: self.registry.fetch)
-    }
-    #expect(error?.code == .expired)
-    #expect(await keeper.lastGood()?.version == "v1")
+    _ = try await self.install("v1", in: keeper)
+    #expect(await self.code { _ = try await self.install("v2", in: keeper) } == .expired)
+    #expect(await keeper.lastGood(self.memory("v1", 1)) != nil)
   }
 
   @Test func refusesStrangersAndOldModels() async throws {
     try self.registry.add("v1", serial: 3)
-    let stranger = await #expect(throws: ArtifactError.self) {
-      _ = try await self.keeper(trusting: SigningKey()).policy(version: "v1", fetch: self.registry.fetch)
-    }
-    #expect(stranger?.code == .untrustedKey)
-    let old = await #expect(throws: ArtifactError.self) {
-      _ = try await self.keeper(minimumSerial: 4).policy(version: "v1", fetch: self.registry.fetch)
-    }
-    #expect(old?.code == .tooOld)
-    #expect(await (try self.keeper()).lastGood() == nil)
+    let stranger = try self.keeper(trusting: SigningKey())
+    #expect(await self.code { _ = try await self.install("v1", in: stranger) } == .untrustedKey)
+    let strict = try self.keeper(minimumSerial: 4)
+    #expect(await self.code { _ = try await self.install("v1", in: strict) } == .tooOld)
+    #expect(try self.folder.names("models/manifests").isEmpty)
   }
 
-  @Test func fetchesAgainWhatTheDiskDamaged() async throws {
-    try self.registry.add("v1", content: 9)
-    _ = try await self.keeper().policy(version: "v1", fetch: self.registry.fetch)
-    let objects = self.folder.path + "/models/objects"
-    for name in try FileManager.default.contentsOfDirectory(atPath: objects) {
-      try Data([1, 2, 3]).write(to: URL(filePath: "\(objects)/\(name)"))
-    }
+  @Test func takesAnOlderModelBackOnlyWhereTheReleaseNamesItsContent() async throws {
+    try self.registry.add("v1", serial: 1)
+    try self.registry.add("v2", serial: 2, content: 2)
     let keeper = try self.keeper()
-    #expect(await keeper.lastGood() == nil)
-    let policy = try await keeper.policy(version: "v1", fetch: self.registry.fetch)
-    #expect(try await policy.act(Observation())[0] == 9)
+    let first = try await self.install("v1", in: keeper)
+    _ = try await self.install("v2", in: keeper)
+    let memory = self.memory("v2", 2)
+    #expect(await self.code { _ = try await self.install("v1", in: keeper, memory: memory) } == .tooOld)
+    let back = try await self.install("v1", in: keeper, memory: memory, pin: first.sha256)
+    #expect(back.policy.version == "v1")
+    let other = [UInt8](repeating: 9, count: 32)
+    #expect(
+      await self.code { _ = try await self.install("v1", in: keeper, memory: memory, pin: other) }
+        == .otherContent)
+    #expect(await keeper.lastGood(self.memory("v1", 2)) != nil, "and keeps what it has")
+  }
+
+  @Test func mendsWhatTheDiskDamagedAlsoWhereTwoVersionsShareIt() async throws {
+    try self.registry.add("v1", content: 9)
+    try self.registry.add("v2", serial: 2, content: 9)
+    let keeper = try self.keeper()
+    for version in ["v1", "v2"] { _ = try await self.install(version, in: keeper) }
+    let objects = try self.folder.names("models/objects")
+    #expect(objects.count == 1)
+    for version in ["v1", "v2"] {
+      try self.damage("objects/\(objects[0])")
+      #expect(await keeper.lastGood(self.memory(version, 2)) == nil)
+      let mended = try await self.install(version, in: keeper)
+      #expect(try await mended.policy.act(Observation())[0] == 9)
+    }
+    // A version that is not here yet shares what is damaged.
+    try self.registry.add("v3", serial: 3, content: 9)
+    try self.damage("objects/\(objects[0])")
+    #expect(try await self.install("v3", in: keeper).policy.act(Observation())[0] == 9)
+    // Without a network nothing is lost on top.
+    try self.damage("objects/\(objects[0])")
+    await #expect(throws: Offline.self) {
+      try await self.install("v3", in: keeper) { _, _ in throw Offline() }
+    }
+    #expect(try await self.install("v1", in: keeper).policy.act(Observation())[0] == 9)
+  }
+
+  @Test func mendsADamagedManifestWhateverByteItIs() async throws {
+    try self.registry.add("v1", content: 9)
+    try self.registry.add("v2", serial: 2, content: 8)
+    let keeper = try self.keeper()
+    for version in ["v1", "v2"] { _ = try await self.install(version, in: keeper) }
+    let path = URL(filePath: self.folder.path + "/models/manifests/v1")
+    let whole = try Data(contentsOf: path)
+    for index in whole.indices {
+      var damaged = whole
+      damaged[index] ^= 0x10
+      try damaged.write(to: path)
+      #expect(try await self.install("v1", in: keeper).policy.act(Observation())[0] == 9, "byte \(index)")
+    }
+    try Data().write(to: path)
+    #expect(try await self.install("v2", in: keeper).policy.act(Observation())[0] == 8)
+    #expect(try await self.install("v1", in: keeper).policy.act(Observation())[0] == 9)
+  }
+
+  @Test func trustsNoOlderModelWhereItsMemoryIsDamagedAndActsWithNone() async throws {
+    try self.registry.add("v1")
+    try self.registry.add("v2", serial: 6, content: 2)
+    let keeper = try self.keeper()
+    for version in ["v1", "v2"] { _ = try await self.install(version, in: keeper) }
+    var memory = VersionMemory()
+    memory.acts(with: "v1", serial: 6)
+    try await keeper.remember(memory)
+    try self.damage("memory")
+    let (recalled, damage) = await keeper.recall()
+    #expect(damage?.contains("damaged") == true)
+    #expect(recalled == VersionMemory(highestSerial: 6))
+    #expect(await keeper.lastGood(recalled) == nil)
   }
 
   @Test func refusesAModelUnderAnotherName() async throws {
     try self.registry.add("v1")
     try self.registry.add("v2")
     let registry = self.registry
+    let keeper = try self.keeper()
     await #expect(throws: ArtifactError.self) {
-      _ = try await self.keeper().policy(version: "v1") { _, take in
+      _ = try await self.install("v1", in: keeper) { _, take in
         try await registry.fetch(GetModelRequest(version: "v2"), take)
       }
     }
@@ -114,7 +202,7 @@ private struct Registry: Sendable {
     let keeper = try self.keeper()
     for number in 1...6 {
       try self.registry.add("v\(number)", content: UInt8(number))
-      _ = try await keeper.policy(version: "v\(number)", fetch: self.registry.fetch)
+      _ = try await self.install("v\(number)", in: keeper)
     }
     let kept = try self.folder.names("models/manifests")
     #expect(kept.count == ModelKeeper.keptVersions)

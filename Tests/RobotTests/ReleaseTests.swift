@@ -3,6 +3,7 @@ import Bus
 import Foundation
 import GRPCCore
 import Schemas
+import Storage
 import Synchronization
 import TestSupport
 import Testing
@@ -10,12 +11,31 @@ import Testing
 @testable import RobotCore
 
 /// Hands out the models of a store.
-private struct RegistryDouble: ModelRegistryService.SimpleServiceProtocol {
-  let store: ArtifactStore
+private final class RegistryDouble: ModelRegistryService.SimpleServiceProtocol {
+  private let store: ArtifactStore
+  /// Calls that fall silent after their first chunk.
+  private let silences: Mutex<Int>
+
+  init(store: ArtifactStore, silences: Int = 0) {
+    self.store = store
+    self.silences = Mutex(silences)
+  }
+
+  var silencesLeft: Int { self.silences.withLock { $0 } }
 
   func getModel(
     request: GetModelRequest, response: RPCWriter<ModelChunk>, context: ServerContext
   ) async throws {
+    let isSilent = self.silences.withLock { silences in
+      guard silences > 0 else { return false }
+      silences -= 1
+      return true
+    }
+    if isSilent {
+      var sender = try ArtifactSender(request.version, from: self.store, skipping: []).makeIterator()
+      if let first = sender.next() { try await response.write(try first.get()) }
+      try await Task.sleep(for: .seconds(3_600))
+    }
     for chunk in try ArtifactSender(request.version, from: self.store, skipping: request.haveSha256) {
       try await response.write(try chunk.get())
     }
@@ -34,10 +54,11 @@ private final class RolloutDouble: RolloutService.SimpleServiceProtocol {
   private let state = Mutex((desired: DesiredVersion(), reported: ""))
 
   var reported: String { self.state.withLock { $0.reported } }
-  func desire(_ version: String, generation: UInt64) {
+  func desire(_ version: String, generation: UInt64, manifest: [UInt8] = []) {
     self.state.withLock {
       $0.desired = DesiredVersion(
-        robot: "r1", version: version, releaseID: "rel-\(version)", generation: generation)
+        robot: "r1", version: version, releaseID: "rel-\(version)", generation: generation, epoch: 1,
+        manifestSha256: manifest)
     }
   }
 
@@ -79,7 +100,7 @@ private final class RolloutDouble: RolloutService.SimpleServiceProtocol {
 extension AgentTests {
   @Test func actsWithWhatTheFleetReleasesAndGoesBack() async throws {
     let keys = self.folder.path + "/keys"
-    try DiskFolder.make(keys)
+    try SystemDisk().makeFolder(keys)
     let key = try SigningKey.loadOrCreate(at: keys + "/signing")
     let store = try ArtifactStore(folder: self.folder.path + "/registry")
     for (serial, version) in ["v1", "v2"].enumerated() {
@@ -120,6 +141,10 @@ extension AgentTests {
         events.steps.allSatisfy { $0.modelVersion == "v2" && !$0.fallback && $0.action == [1, 0, 0, 0] })
       inferenceServer.beginGracefulShutdown()
       rollout.desire("v1", generation: 3)
+      try await eventually("what may be a stale order is refused") {
+        robot.model.installError.contains("tooOld")
+      }
+      rollout.desire("v1", generation: 4, manifest: try store.manifest(of: "v1").sha256)
       try await eventually("v1 is back") { rollout.reported == "v1" }
       program.signal(SIGTERM)
       try await program.wait()
@@ -128,9 +153,35 @@ extension AgentTests {
     for task in serving { task.cancel() }
   }
 
+  @Test func `a registry that falls silent in the midst of a model does not hold a robot up`() async throws {
+    let keys = self.folder.path + "/keys"
+    try SystemDisk().makeFolder(keys)
+    let key = try SigningKey.loadOrCreate(at: keys + "/signing")
+    let store = try ArtifactStore(folder: self.folder.path + "/registry")
+    let file = try store.store([UInt8](repeating: 1, count: 700_000), name: "weights")
+    try store.save(
+      try key.sign(ModelManifest(version: "v1", tasks: ["reach-v3"], files: [file], serial: 1)))
+    let (rollout, registry) = (RolloutDouble(), RegistryDouble(store: store, silences: 2))
+    let server = GRPCServer(
+      transport: try ZeroMQServerTransport(bind: self.sockets.endpoint("rollout.rpc")),
+      services: [rollout, registry])
+    let serving = Task { try await server.serve() }
+    rollout.desire("v1", generation: 1)
+    let settings: (inout AgentSettings) -> Void = {
+      $0.trustedKeys = keys
+      $0.fetchPatience = .milliseconds(500)
+    }
+    try await self.withAgent(configure: settings) { robot, _ in
+      try await eventually("the silence is told") { robot.model.installError.contains("did not get on") }
+      try await eventually("v1 is reported; \(robot.model.installError)") { rollout.reported == "v1" }
+    }
+    #expect(registry.silencesLeft == 0)
+    serving.cancel()
+  }
+
   @Test func refusesAReleaseThatNobodyTrustedSigned() async throws {
     let keys = self.folder.path + "/keys"
-    try DiskFolder.make(keys)
+    try SystemDisk().makeFolder(keys)
     _ = try SigningKey.loadOrCreate(at: keys + "/trusted")
     let store = try ArtifactStore(folder: self.folder.path + "/registry")
     let file = try store.store([1, 2, 3], name: "weights")

@@ -3,6 +3,7 @@ import GRPCCore
 import GRPCInProcessTransport
 import Logging
 import Schemas
+import Storage
 import TestSupport
 import Testing
 
@@ -11,6 +12,7 @@ import Testing
 /// Keeps images as they are: what matters to most tests is which ones arrive.
 struct PlainImages: ImageCompressor {
   private var images: [UInt8] = []
+  var bytes: Int { self.images.count }
   private var count: UInt32 = 0
 
   mutating func add(_ image: [UInt8]) {
@@ -37,13 +39,14 @@ struct BrokenPolicy: LocalPolicy {
 }
 
 func makeRobot(
-  _ folder: TemporaryFolder, configure: (inout Robot.Configuration) -> Void = { _ in }
+  _ folder: TemporaryFolder, disk: any Disk = SystemDisk(),
+  configure: (inout Robot.Configuration) -> Void = { _ in }
 ) throws -> Robot {
   var configuration = Robot.Configuration(
     identity: RobotIdentity(name: "r1", facility: "bench", cohort: "sawyer"), folder: folder.path)
   configuration.reserveBytes = 0
   configure(&configuration)
-  return try Robot(configuration, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+  return try Robot(configuration, disk: disk, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
 }
 
 /// Runs the robot's service without a socket.
@@ -110,13 +113,22 @@ enum Messages {
       TrialEvent(robot: "r1", trialID: trialID, number: UInt32($0.offset), event: $0.element)
     }
   }
+
+  /// Its file as agents wrote it before there were checksums: each event's length, then the event.
+  static func uncheckedSpoolFile(_ trialID: String) -> Data {
+    self.events(trialID).reduce(into: Data()) { file, event in
+      let message = event.serializedBytes()
+      withUnsafeBytes(of: UInt32(message.count).littleEndian) { file.append(contentsOf: $0) }
+      file.append(contentsOf: message)
+    }
+  }
 }
 
 extension Spool {
   /// Files a trial as a recorder would.
   @discardableResult
-  func store(_ trialID: String, steps: Int = 3) throws -> Entry {
-    var file = try SpoolFile(creating: self.admit(trialID: trialID))
+  func store(_ trialID: String, steps: Int = 3, on disk: any Disk = SystemDisk()) throws -> Entry {
+    var file = try SpoolFile(creating: self.admit(trialID: trialID), on: disk)
     for event in Messages.events(trialID, steps: steps) { try file.append(event) }
     try file.synchronize()
     return try self.file(trialID: trialID, bytes: file.bytes)
@@ -164,4 +176,13 @@ func eventually(
     try await Task.sleep(for: .milliseconds(10))
   }
   Issue.record(what(), sourceLocation: sourceLocation)
+}
+
+extension Data {
+  /// With one bit turned, counted from the first byte's lowest.
+  func turning(_ bit: Int) -> Data {
+    var turned = self
+    turned[bit / 8] ^= 1 << (bit % 8)
+    return turned
+  }
 }

@@ -1,17 +1,25 @@
+import Storage
 import Testing
 
 @testable import RobotCore
 
-@Suite struct WakeupTests {
+@Suite(.timeLimit(.minutes(1))) struct WakeupTests {
+  /// In it no time-out ever comes: who is not woken waits until the test has failed.
+  private static var endless: Runtime {
+    var runtime = Runtime.system
+    runtime.sleepUntil = { _ in try await Task.sleep(for: .seconds(36_000)) }
+    return runtime
+  }
+
   @Test func aChangeBeforeTheWaitIsNotMissed() async {
-    let wakeup = Wakeup()
+    let wakeup = Wakeup(runtime: Self.endless)
     let seen = wakeup.changes
     wakeup.notify()
     await wakeup.wait(beyond: seen, atMost: .seconds(600))
   }
 
   @Test func everyWaiterWakes() async {
-    let wakeup = Wakeup()
+    let wakeup = Wakeup(runtime: Self.endless)
     let seen = wakeup.changes
     await withTaskGroup(of: Void.self) { group in
       for _ in 0..<50 { group.addTask { await wakeup.wait(beyond: seen, atMost: .seconds(600)) } }
@@ -34,7 +42,7 @@ import Testing
   }
 
   @Test func aCancellationEndsTheWait() async {
-    let wakeup = Wakeup()
+    let wakeup = Wakeup(runtime: Self.endless)
     for delay in [0, 1, 5] {
       let waiting = Task { await wakeup.wait(beyond: 0, atMost: .seconds(600)) }
       try? await Task.sleep(for: .milliseconds(delay))

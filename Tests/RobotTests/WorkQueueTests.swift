@@ -30,6 +30,18 @@ import Testing
     #expect(await queue.running == 0)
   }
 
+  @Test func `an id cancels the orders that are named after it, and no others`() async throws {
+    let queue = try WorkQueue(folder: self.folder.path)
+    for (index, id) in ["w", "w-1", "w-12", "w-1-2", "w1-1", "w-x", "other-1"].enumerated() {
+      _ = try await queue.enqueue(Messages.order(id, seeds: [UInt64(index)]))
+    }
+    try await queue.cancel(orderID: "w-1")
+    #expect(
+      await queue.open(atMost: 9).orders.map(\.orderID) == ["w", "w-12", "w1-1", "w-x", "other-1"])
+    try await queue.cancel(orderID: "w")
+    #expect(await queue.open(atMost: 9).orders.map(\.orderID) == ["w1-1", "w-x", "other-1"])
+  }
+
   @Test func doesAKnownOrderOnce() async throws {
     let queue = try WorkQueue(folder: self.folder.path)
     _ = try await queue.enqueue(Messages.order("a", seeds: [1]))

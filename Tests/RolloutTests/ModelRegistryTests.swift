@@ -51,6 +51,30 @@ struct ModelRegistryTests {
     #expect(try await self.registry.manifests().map(\.version) == ["v1"])
   }
 
+  @Test func `who fetches a model and does not read makes nobody hold its files`() async throws {
+    let files = try (0..<2).map {
+      try self.maker.store.store([UInt8](repeating: UInt8($0), count: 16 << 20), name: "file-\($0)")
+    }
+    try self.maker.store.save(try self.maker.key.sign(ModelManifest(version: "large", files: files)))
+    let before = try Self.residentBytes()
+    var senders: [ArtifactSender] = []
+    for _ in 0..<48 {
+      var sender = try ArtifactSender("large", from: self.maker.store)
+      for _ in 0..<3 { _ = try sender.next()?.get() }
+      senders.append(sender)
+    }
+    // 48 times 16 MiB where each holds a file.
+    #expect(try Self.residentBytes() - before < 300 << 20)
+    // And each goes on to its end.
+    let rest = try senders[0].map { try $0.get() }
+    #expect(rest.count == 2 * (16 << 20) / ArtifactSender.pieceSize - 2)
+  }
+
+  private static func residentBytes() throws -> Int {
+    let words = try String(contentsOfFile: "/proc/self/statm", encoding: .utf8).split(separator: " ")
+    return (Int(words[1]) ?? 0) * Int(sysconf(Int32(_SC_PAGESIZE)))
+  }
+
   @Test func `what the receiver has is left out`() async throws {
     let chunks = try self.maker.make("v1")
     try await self.register(chunks)

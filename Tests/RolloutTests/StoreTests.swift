@@ -16,13 +16,14 @@ struct StoreTests {
       try store.save(state, replacing: RolloutState())
       let saved = state
       let id = try ReleaseTests.release(&state, "v1")
+      try state.pin("v1", to: "aa")
       try state.rollBack(id, reason: "r", alertID: "a", evidence: "e", salt: "s", now: 4)
       _ = try state.startExperiment(
         StartExperimentRequest(baseline: "v1", candidate: "v2", trialsPerArm: 5), seed: 1, salt: "s", now: 5)
       try store.save(state, replacing: saved)
     }
-    // When a robot reported is not kept.
-    for name in state.robots.keys { state.robots[name]?.reportedUnixNanos = 0 }
+    // A new process has heard of nobody yet.
+    for name in state.robots.keys { state.robots[name]?.heardUptimeNanos = 0 }
     #expect(try RolloutStore(folder: folder.path).load() == state)
   }
 

@@ -132,10 +132,39 @@ struct SchemaRoundTripTests {
     }
   }
 
-  @Test func `small bytes may not become large memory`() {
-    // 200,000 empty steps of 2 bytes each are within the budget; each of 16 MiB's 8 million would take 150 bytes.
-    let dense = [UInt8](repeating: 0, count: 0) + (0..<4_000_000).flatMap { _ in [0x0A, 0x00] as [UInt8] }
-    #expect(throws: SchemaError.self) { try TrialSteps(serializedBytes: dense) }
+  /// So many empty steps, two bytes each.
+  private static func emptySteps(_ count: Int) -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: 2 * count) { buffer, initialized in
+      for index in 0..<count { (buffer[2 * index], buffer[2 * index + 1]) = (0x0A, 0x00) }
+      initialized = 2 * count
+    }
+  }
+
+  @Test func `small bytes may not become large memory`() throws {
+    // A few are within the allowance.
+    #expect(try TrialSteps(serializedBytes: Self.emptySteps(4_000)).steps.count == 4_000)
+    for count in [100_000, 4_000_000, 30_000_000] {
+      #expect(throws: SchemaError.self) { try TrialSteps(serializedBytes: Self.emptySteps(count)) }
+    }
+    #expect(CMessageCoder.outstandingAllocations.load(ordering: .relaxed) == 0)
+  }
+
+  @Test func `the budget grows with the message up to a limit`() {
+    #expect(CMessageCoder.budget(forBytes: 0) == 1 << 20)
+    #expect(CMessageCoder.budget(forBytes: 1 << 20) == 9 << 20)
+    #expect(CMessageCoder.budget(forBytes: 64 << 20) == 256 << 20)
+    #expect(CMessageCoder.budget(forBytes: .max) == 256 << 20)
+  }
+
+  @Test(arguments: [1, 500, 20_000])
+  func `trials of many small steps are within the budget`(count: Int) throws {
+    let steps = TrialSteps(
+      steps: (0..<count).map { index in
+        TrialStep(
+          index: UInt32(index), elapsedNanos: Int64(index) * 50_000_000,
+          jointAngles: [Float](repeating: 0.25, count: 7), action: [Float](repeating: 0.5, count: 4))
+      })
+    #expect(try TrialSteps(serializedBytes: steps.serializedBytes()) == steps)
   }
 
   @Test func `maps encode in the order of their keys`() throws {

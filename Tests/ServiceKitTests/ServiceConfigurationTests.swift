@@ -48,6 +48,34 @@ struct ServiceConfigurationTests {
     }
   }
 
+  @Test(arguments: ["FLEETLOOP_INGEST_RCP", "FLEETLOOP_INGST_RPC", "FLEETLOOP_BUS_KEY"])
+  func `unknown variables are refused by name, those of other processes are not`(name: String) throws {
+    let known = Self.known + CommonSettings.all
+    let fine = ["FLEETLOOP_TRAINING_ANYTHING": "1", "FLEETLOOP_TESTS": "Bus", "PATH": "/bin"]
+    _ = try ServiceConfiguration(service: "ingest", environment: fine, known: known)
+    #expect {
+      try ServiceConfiguration(
+        service: "ingest", environment: fine.merging([name: "1"]) { $1 }, known: known)
+    } throws: {
+      ($0 as? ServiceError)?.code == .invalidConfiguration && "\($0)".contains(name)
+    }
+  }
+
+  @Test(arguments: [#"{"ingst": {"rpc": "x"}}"#, #"{"log": {"levle": "info"}}"#])
+  func `sections and keys that no process has are refused by name`(text: String) throws {
+    let known = Self.known + CommonSettings.all
+    let path = try self.file(text)
+    let fine = try self.file(
+      #"{"robot": {"anything": 1}, "fleet": {"robots": "a"}, "log": {"level": "error"}}"#)
+    defer { for path in [path, fine] { try? FileManager.default.removeItem(atPath: path) } }
+    _ = try ServiceConfiguration(service: "ingest", environment: [:], file: fine, known: known)
+    #expect {
+      try ServiceConfiguration(service: "ingest", environment: [:], file: path, known: known)
+    } throws: {
+      "\($0)".contains(path) && ("\($0)".contains("ingst") || "\($0)".contains("log.levle"))
+    }
+  }
+
   @Test(arguments: ["abc", "0", "101", "1.5", ""])
   func `values out of range name the setting and its source`(text: String) throws {
     let configuration = try ServiceConfiguration(

@@ -6,6 +6,7 @@ import Synchronization
 /// Ingest's questions about outcomes, answered from memory.
 public final class FakeIngest: IngestService.SimpleServiceProtocol {
   private let trials = Mutex<[TrialSummary]>([])
+  private let damages = Mutex<[LogDamage]>([])
 
   public init() {}
 
@@ -58,9 +59,20 @@ public final class FakeIngest: IngestService.SimpleServiceProtocol {
   public func listTrials(request: ListTrialsRequest, context: ServerContext) async throws
     -> ListTrialsResponse
   {
-    ListTrialsResponse(
-      trials: self.trials.withLock { $0 }.filter { Self.matches($0, request.query ?? .init()) })
+    let trials = self.trials.withLock { $0 }.filter { Self.matches($0, request.query ?? .init()) }
+    let ordered = request.newestFirst ? trials.reversed() : trials
+    let rest = ordered.dropFirst(Int(request.pageToken) ?? 0)
+    let page = rest.prefix(request.pageSize == 0 ? 100 : Int(request.pageSize))
+    return ListTrialsResponse(
+      trials: Array(page), nextPageToken: page.count < rest.count ? "\(page.endIndex)" : "")
   }
+
+  /// What is damaged from now on.
+  public func damage(_ damages: [LogDamage]) { self.damages.withLock { $0 = damages } }
+
+  public func getStatistics(
+    request: GetIngestStatisticsRequest, context: ServerContext
+  ) async throws -> IngestStatistics { IngestStatistics(damages: self.damages.withLock { $0 }) }
 
   // MARK: What nobody asks here
 
@@ -83,8 +95,4 @@ public final class FakeIngest: IngestService.SimpleServiceProtocol {
   public func readTrials(
     request: ReadTrialsRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws { throw self.no() }
-
-  public func getStatistics(
-    request: GetIngestStatisticsRequest, context: ServerContext
-  ) async throws -> IngestStatistics { throw self.no() }
 }

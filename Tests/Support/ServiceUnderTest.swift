@@ -77,6 +77,32 @@ public final class ServiceUnderTest: Sendable {
     }
   }
 
+  /// SIGSTOP: it hangs until ``resume()``.
+  public func pause() throws { try self.send(SIGSTOP) }
+
+  public func resume() throws { try self.send(SIGCONT) }
+
+  private func send(_ signal: Int32) throws {
+    try self.process.withLock { process in
+      guard process.isRunning, Foundation.kill(process.processIdentifier, signal) == 0 else {
+        throw Failure(description: "The process cannot be sent signal \(signal).")
+      }
+    }
+  }
+
+  /// Bytes of memory that it has, and had at most.
+  public func memory() throws -> (now: Int, peak: Int) {
+    let identifier = self.process.withLock { $0.processIdentifier }
+    let status = try String(contentsOfFile: "/proc/\(identifier)/status", encoding: .utf8)
+    func bytes(_ field: String) throws -> Int {
+      let line = status.split(separator: "\n").first { $0.hasPrefix("\(field):") }
+      guard let kilobytes = line?.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap({ Int($0) })
+      else { throw Failure(description: "/proc/\(identifier)/status has no \(field).") }
+      return kilobytes << 10
+    }
+    return (try bytes("VmRSS"), try bytes("VmHWM"))
+  }
+
   /// SIGTERM.
   /// - Returns: the exit status.
   public func terminate() -> Int32 {

@@ -42,6 +42,29 @@ import Testing
     #expect(samples.joints.allSatisfy(\.isFinite) && samples.actions.allSatisfy(\.isFinite))
   }
 
+  @Test func `a lost trial is counted as missing and its neighbours are learnt`() async throws {
+    let folder = try TemporaryFolder()
+    let builder = try DatasetBuilder(
+      network: NetworkConfiguration(Synthetic.policy), folder: folder.path, cacheLimit: 1 << 24)
+    let lost = TrialEvent(robot: "r1", trialID: "t2", missing: "damaged")
+    for event in Synthetic.trial(1, task: "a") + [lost] + Synthetic.trial(3, task: "a") {
+      try await builder.take(event)
+    }
+    #expect(try await builder.finish().trials.map(\.key) == ["r1/t1", "r1/t3"])
+    #expect(await builder.missing == ["r1/t2"])
+    #expect(await builder.skipped.isEmpty)
+  }
+
+  @Test(arguments: [(1, 1, 1), (99, 1, 1), (250, 1, 2), (250, 10, 25), (250, 0, 0)])
+  func `few trials may be missing, by a stated share`(trials: Int, percent: Int, allowed: Int) throws {
+    let names = (0..<allowed).map { "r1/t\($0)" }
+    try MissingTrials.check(names, of: trials, snapshot: "s", percent: percent)
+    let error = #expect(throws: TrainingError.self) {
+      try MissingTrials.check(names + ["r1/last"], of: trials, snapshot: "s", percent: percent)
+    }
+    #expect(error?.code == .noData)
+  }
+
   @Test func aChunkGoesOnWithTheLastAction() async throws {
     let (samples, _) = try await self.build([
       Synthetic.trial(1, task: "a", steps: 3), Synthetic.trial(2, task: "b", steps: 2),

@@ -94,6 +94,8 @@ import Testing
       let (manifest, files) = try registry.store.open("v1", trust: self.trust)
       #expect(manifest == job.manifest)
       #expect(manifest.tasks == ["close", "open"])
+      let days = (manifest.expiresUnixNanos - manifest.createdUnixNanos) / 86_400_000_000_000
+      #expect(days == 90, "a model's time is over some day, unless a setting says otherwise")
       #expect(manifest.optimizerSteps == 40 && manifest.serial == 1 && manifest.parameters > 1_000)
       #expect(manifest.metrics["validation_loss"].map { $0.isFinite && $0 < 1 } == true)
       #expect(manifest.datasetSnapshot == "tasks:")
@@ -110,6 +112,25 @@ import Testing
       await #expect(throws: RPCError.self) {
         try await client.startTraining(self.request(.pretrain, "v1", steps: 41))
       }
+    }
+  }
+
+  @Test func `a job learns without one lost trial and fails for many, and says both`() async throws {
+    func lost(_ count: Int) -> [[TrialEvent]] {
+      (0..<count).map { [TrialEvent(robot: "r9", trialID: "lost-\($0)", missing: "damaged")] }
+    }
+    try await self.withTraining(FakeIngest(lost(1) + Synthetic.trials(["open"], each: 6))) { client, _ in
+      let job = try await self.finish(client, try await client.startTraining(self.request(.pretrain, "v1")))
+      #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
+      #expect(job.progress?.missingTrials == 1)
+      #expect(job.manifest?.missingTrials == 1)
+    }
+    let ingest = FakeIngest(lost(2) + Synthetic.trials(["open"], each: 6))
+    try await self.withTraining(ingest, data: "other") { client, _ in
+      let job = try await self.finish(client, try await client.startTraining(self.request(.pretrain, "v1")))
+      #expect(job.progress?.state == .failed)
+      let error = job.progress?.error ?? ""
+      #expect(error.contains("r9/lost-0") && error.contains("2 of the 8"), "\(error)")
     }
   }
 

@@ -47,7 +47,7 @@ struct QualityCheckTests {
       video.frames = 7
       trial.events[2].event = .video(video)
     }
-    #expect(QualityCheck.reasons(for: trial) == [.video])
+    #expect(QualityCheck.reasons(for: trial) == [.imageSize])
     trial = try SampleTrial.make()
     if case .header(var header) = trial.events[0].event {
       header.imageWidth = 99
@@ -61,5 +61,31 @@ struct QualityCheckTests {
     end.event = .end(TrialEnd(outcome: .aborted))
     trial.events = [trial.events[0], end]
     #expect(QualityCheck.reasons(for: trial) == [.empty])
+  }
+
+  @Test func `a video that says too much of itself is not decoded`() throws {
+    // What is no video at all would be found by decoding it.
+    func reasons(frames: UInt32, side: UInt32, limits: QualityLimits = .init()) throws -> [QualityReason] {
+      var trial = try SampleTrial.make()
+      if case .header(var header) = trial.events[0].event {
+        (header.imageHeight, header.imageWidth) = (side, side)
+        trial.events[0].event = .header(header)
+      }
+      if case .video(var video) = trial.events[2].event {
+        (video.frames, video.width, video.height, video.data) = (frames, side, side, [1, 2, 3])
+        trial.events[2].event = .video(video)
+      }
+      return QualityCheck.reasons(for: trial, limits: limits)
+    }
+    #expect(try reasons(frames: 8, side: 64) == [.video])
+    #expect(try reasons(frames: .max, side: 64) == [.imageSize])
+    #expect(try reasons(frames: 9, side: 64) == [.imageSize])
+    #expect(try reasons(frames: 8, side: .max) == [.imageSize])
+    var limits = QualityLimits()
+    limits.maximumDecodedBytes = 8 * 64 * 64 * 3 - 1
+    #expect(try reasons(frames: 8, side: 64, limits: limits) == [.imageSize])
+    limits = QualityLimits()
+    limits.maximumSteps = 7
+    #expect(try reasons(frames: 8, side: 64, limits: limits) == [.schema])
   }
 }

@@ -19,8 +19,7 @@ struct TrialStoreTests {
       #expect(verdicts.count { $0 == .duplicate } == 7)
       let usage = try await store.usage()
       #expect(usage.duplicates == 0)
-      let position = try #require(try store.catalog.position(robot: "robot-1", trialID: "t-1"))
-      #expect(try await store.read(position) == trial)
+      #expect(try await store.trial(TrialName(robot: "robot-1", trialID: "t-1")) == trial)
     }
   }
 
@@ -31,8 +30,8 @@ struct TrialStoreTests {
       #expect(try await store.store(bad) == .quarantined([.notFinite]))
       #expect(try await store.store(try SampleTrial.make(id: "good")) == .stored)
       let trainable = TrialQuery(includeQuarantined: true, trainableOnly: true)
-      #expect(try store.catalog.createSnapshot(trainable, nowUnixNanos: 1).trials == 1)
-      let totals = try store.catalog.totals()
+      #expect(try await store.createSnapshot(trainable).trials == 1)
+      let totals = try await store.catalog.totals()
       #expect(totals.stored == 1)
       #expect(totals.quarantined == ["not-finite": 1])
     }
@@ -67,15 +66,13 @@ struct TrialStoreTests {
         for id in ids {
           _ = try await store.store(try SampleTrial.make(id: id, outcome: id == "t-3" ? .failure : .success))
         }
-        before = try store.catalog.trials(.init(), limit: 100, after: nil).trials
+        before = try await store.catalog.trials(.init(), limit: 100, after: nil).trials
       }
       for name in ["catalog.sqlite", "catalog.sqlite-wal", "catalog.sqlite-shm"] {
         try? FileManager.default.removeItem(at: folder.appending(path: name))
       }
       let store = try await Self.reopen(folder)
-      var after = try store.catalog.trials(.init(), limit: 100, after: nil).trials
-      for index in after.indices { after[index].storedUnixNanos = before[index].storedUnixNanos }
-      #expect(after == before)
+      #expect(try await store.catalog.trials(.init(), limit: 100, after: nil).trials == before)
       #expect(try await store.store(try SampleTrial.make(id: "t-2")) == .duplicate)
     }
   }
@@ -86,15 +83,17 @@ struct TrialStoreTests {
       for id in ["b", "a", "c"] {
         _ = try await store.store(try SampleTrial.make(id: id, task: id == "c" ? "push" : "reach"))
       }
-      let first = try store.catalog.createSnapshot(TrialQuery(tasks: ["reach"]), nowUnixNanos: 1)
-      let second = try store.catalog.createSnapshot(
-        TrialQuery(tasks: ["reach"], trainableOnly: true), nowUnixNanos: 2)
+      let first = try await store.createSnapshot(TrialQuery(tasks: ["reach"]))
+      let second = try await store.createSnapshot(TrialQuery(tasks: ["reach"], trainableOnly: true))
       #expect(first.snapshotID == second.snapshotID)
       #expect(first.trials == 2)
       #expect(first.trialsPerTask == ["reach": 2])
       _ = try await store.store(try SampleTrial.make(id: "d"))
-      #expect(try store.catalog.positions(ofSnapshot: first.snapshotID).count == 2)
-      #expect(throws: TrialsError.self) { try store.catalog.positions(ofSnapshot: "nothing") }
+      #expect(try await store.trials(ofSnapshot: first.snapshotID).map(\.trialID) == ["a", "b"])
+      for unknown in ["nothing", "0123456789abcdef", "../damage/../../x"] {
+        let error = await #expect(throws: TrialsError.self) { try await store.trials(ofSnapshot: unknown) }
+        #expect(error?.code == .notFound)
+      }
     }
   }
 
@@ -105,12 +104,34 @@ struct TrialStoreTests {
       var seen: [String] = []
       var token: String?
       repeat {
-        let page = try store.catalog.trials(.init(), limit: 3, after: token)
+        let page = try await store.catalog.trials(.init(), limit: 3, after: token)
         seen += page.trials.compactMap { $0.header?.trialID }
         token = page.token
       } while token != nil
       #expect(seen == (0..<7).map { "t-\($0)" })
-      #expect(throws: TrialsError.self) { try store.catalog.trials(.init(), limit: 3, after: "x") }
+      await #expect(throws: TrialsError.self) {
+        try await store.catalog.trials(.init(), limit: 3, after: "x")
+      }
+    }
+  }
+
+  @Test func `the latest comes first where asked for, and numbers say what came behind`() async throws {
+    try await withTemporaryFolder { folder in
+      let store = try TrialStore(folder: folder)
+      for index in 0..<7 { _ = try await store.store(try SampleTrial.make(id: "t-\(index)", steps: 2)) }
+      var seen: [TrialSummary] = []
+      var token: String?
+      repeat {
+        let page = try await store.catalog.trials(.init(), limit: 3, after: token, newestFirst: true)
+        seen += page.trials
+        token = page.token
+      } while token != nil
+      #expect(seen.compactMap { $0.header?.trialID } == (0..<7).reversed().map { "t-\($0)" })
+      #expect(seen.map(\.number) == seen.map(\.number).sorted(by: >))
+      let behind = TrialQuery(afterNumber: seen[2].number)
+      #expect(
+        try await store.catalog.trials(behind, limit: 10, after: nil).trials.compactMap { $0.header?.trialID }
+          == ["t-5", "t-6"])
     }
   }
 
@@ -120,7 +141,7 @@ struct TrialStoreTests {
       for (id, outcome) in [("a", Outcome.success), ("b", .failure), ("c", .success), ("d", .aborted)] {
         _ = try await store.store(try SampleTrial.make(id: id, outcome: outcome))
       }
-      let counts = try store.catalog.outcomes(.init())
+      let counts = try await store.catalog.outcomes(.init())
       #expect(counts.map(\.successes) == [2])
       #expect(counts.map(\.trials) == [3])
       #expect(counts.map(\.aborted) == [1])
@@ -133,19 +154,19 @@ struct TrialStoreTests {
         Shell.run("/bin/mount", ["-t", "tmpfs", "-o", "size=600k", "tmpfs", folder.path]) == 0,
         "mounting a tmpfs needs root")
       defer { _ = Shell.run("/bin/umount", ["-l", folder.path]) }
-      let log = try TrialLog(folder: folder.appending(path: "log"))
+      let log = try TrialLog(folder: folder.appending(path: "log").path)
       var stored: [(LogPosition, TrialRecord)] = []
       var failure: TrialsError?
       for index in 0..<2_000 where failure == nil {
         let trial = try SampleTrial.make(id: "t-\(index)", steps: 2)
         do {
-          stored.append((try log.append([trial])[0], trial))
+          stored.append((try log.append([trial], storedUnixNanos: 1)[0], trial))
         } catch { failure = error as? TrialsError }
       }
       #expect(failure?.code == .diskFull)
       #expect(!stored.isEmpty)
-      for (position, trial) in stored { #expect(try log.read(position) == trial) }
-      #expect(try log.trials(in: log.currentFile).count == stored.count)
+      for (position, trial) in stored { #expect(try log.trial(at: position) == trial) }
+      #expect(try log.contents(of: log.currentFile).entries.count == stored.count)
     }
   }
 }

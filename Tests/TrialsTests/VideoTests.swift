@@ -27,6 +27,48 @@ struct VideoTests {
     #expect(throws: TrialsError.self) { _ = try VideoEncoder(width: 3, height: 64) }
   }
 
+  @Test func `pictures of another size than a video says are refused before they are decoded`() throws {
+    let image = [UInt8](repeating: 40, count: 1024 * 1024 * 3)
+    var video = try VideoEncoder.encode([image, image], width: 1024, height: 1024)
+    // Sizes that are no whole number of macroblocks are decoded, and none larger.
+    for (width, height) in [(16, 16), (1024, 512), (960, 1024), (1024, 990)] as [(UInt32, UInt32)] {
+      (video.width, video.height) = (width, height)
+      let error = #expect(throws: TrialsError.self) { try VideoDecoder.decode(video) }
+      // What a decoded picture of another size would be called.
+      #expect(
+        error?.message.contains("another size") == false, "\(width) x \(height): \(error?.message ?? "")")
+    }
+    for side in [18, 34, 50] {
+      let images = (0..<2).map { SampleTrial.image($0, side: side) }
+      let odd = try VideoEncoder.encode(images, width: side, height: side)
+      #expect(try VideoDecoder.decode(odd).count == 2)
+    }
+  }
+
+  @Test func `pictures that never come out are not decoded for ever`() throws {
+    let encoder = try VideoEncoder(width: 64, height: 64)
+    for step in 0..<60 { try encoder.append(SampleTrial.image(step)) }
+    var video = try encoder.finish()
+    // Without the picture that all others refer to, none comes out.
+    video.data = try Self.withoutKeyPicture(video.data)
+    video.frames = 1
+    let error = #expect(throws: TrialsError.self) { try VideoDecoder.decode(video) }
+    #expect(error?.message.contains("more pictures") == true, "\(error?.message ?? "")")
+  }
+
+  /// Drops the slices of type 5, which are whole pictures.
+  private static func withoutKeyPicture(_ stream: [UInt8]) throws -> [UInt8] {
+    var units: [[UInt8]] = []
+    for index in stream.indices.dropLast(3) {
+      if stream[index...].starts(with: [0, 0, 1]) { units.append([]) }
+      if units.isEmpty { continue }
+      units[units.count - 1].append(stream[index])
+    }
+    let hasKey = units.contains { $0[3] & 31 == 5 }
+    try #require(hasKey)
+    return Array(units.filter { $0[3] & 31 != 5 }.joined()) + stream.suffix(3)
+  }
+
   @Test func `hostile streams are errors`() throws {
     let good = try VideoEncoder.encode((0..<8).map { SampleTrial.image($0) }, width: 64, height: 64)
     var generator = SystemRandomNumberGenerator()

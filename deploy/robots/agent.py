@@ -35,9 +35,12 @@ class Agent:
     def __exit__(self, *_: object) -> None:
         self._channel.close()
 
-    def next_work(self, wait_millis: int):
-        """The next `WorkItem`, or None where there is none in time. Raises AgentError."""
-        request = messages.NextWorkRequest(wait_millis=wait_millis)
+    def next_work(self, wait_millis: int, tasks: tuple[str, ...] = ()):
+        """The next `WorkItem`, or None where there is none in time. `tasks`: what the program can do; empty says nothing.
+
+        Raises AgentError.
+        """
+        request = messages.NextWorkRequest(wait_millis=wait_millis, tasks=tasks)
         with _explained():
             answer = self._channel.unary(
                 f"{_SERVICE}/NextWork", request.SerializeToString(), timeout=wait_millis / 1000 + _ANSWER_SECONDS

@@ -34,6 +34,8 @@ class Body(abc.ABC):
     longest_trial: int
     # What a trial that ran out of steps is put down to.
     timeout_code: str = "timeout"
+    # What the robot can do, so that the agent refuses other tasks before they are queued; empty: not known beforehand.
+    tasks: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def prepare(self, task: str, seed: int, options: dict[str, str]) -> None:

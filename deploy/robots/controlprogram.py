@@ -55,7 +55,7 @@ def run(body: Body, arguments: argparse.Namespace) -> int:
         try:
             with Agent(arguments.agent, arguments.keys) as agent:
                 while not orphaned():
-                    item = agent.next_work(_POLL_MILLIS)
+                    item = agent.next_work(_POLL_MILLIS, body.tasks)
                     pause = _FIRST_PAUSE
                     if item is not None:
                         _log(arguments.robot, run_trial(agent, body, item, arguments.cadence))

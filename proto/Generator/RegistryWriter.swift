@@ -25,7 +25,7 @@ struct RegistryWriter {
         for service in self.model.files.flatMap(\.services) {
           let names = service.methods.filter(\.isIdempotent).map { "\"\($0.name)\"" }
           guard !names.isEmpty else { continue }
-          out.line("\"\(service.package).\(service.name)\": [\(names.joined(separator: ", "))],")
+          out.line("\"\(service.wireName)\": [\(names.joined(separator: ", "))],")
         }
       }
       out.line()

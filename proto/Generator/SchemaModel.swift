@@ -53,10 +53,20 @@ struct MethodModel {
 }
 
 struct ServiceModel {
+  /// Services that the world knows under another name than their package's: a package of that name in `proto/` would
+  /// collide with the one that gRPC's own libraries generate.
+  private static let standardNames = ["fleetloop.v1.Health": "grpc.health.v1.Health"]
+
   var name: String
   var package: String
   var comment: String
   var methods: [MethodModel]
+
+  /// Its name in calls.
+  var wireName: String {
+    let name = "\(self.package).\(self.name)"
+    return Self.standardNames[name] ?? name
+  }
 }
 
 struct FileModel {

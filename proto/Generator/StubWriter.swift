@@ -27,7 +27,7 @@ struct StubWriter {
     ServiceDescriptor(
       documentation: Self.documentation(service.comment),
       name: ServiceName(
-        identifyingName: service.package + "." + service.name, typeName: service.name,
+        identifyingName: service.wireName, typeName: service.name,
         propertyName: service.name.prefix(1).lowercased() + service.name.dropFirst()),
       methods: service.methods.map { method in
         MethodDescriptor(

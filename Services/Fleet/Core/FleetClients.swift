@@ -14,10 +14,14 @@ package struct FleetClients: Sendable {
   package let rollout: RolloutService.Client<ZeroMQClientTransport>
   package let registry: ModelRegistryService.Client<ZeroMQClientTransport>
   package let robots: [String: RobotService.Client<ZeroMQClientTransport>]
+  /// Robots of the fleet's configuration, in its order; not all of them need to be among ``robots``.
+  package let robotNames: [String]
+  /// Why a robot of the configuration cannot be called.
+  let unreachable: [String: String]
   private let connections: [Connection]
 
   private init(
-    endpoints: [String: String], robots: [String: String], keys: String
+    endpoints: [String: String], robots: [String: String], robotNames: [String], keys: String
   ) throws {
     var connections: [Connection] = []
     func connect(_ endpoint: String, to service: String) throws -> Connection {
@@ -34,8 +38,18 @@ package struct FleetClients: Sendable {
     self.rollout = .init(wrapping: rollout)
     self.registry = .init(wrapping: rollout)
     var agents: [String: RobotService.Client<ZeroMQClientTransport>] = [:]
-    for (robot, endpoint) in robots { agents[robot] = .init(wrapping: try connect(endpoint, to: robot)) }
+    // One whose endpoint is wrong must not keep the others from being stopped.
+    var unreachable: [String: String] = [:]
+    for (robot, endpoint) in robots {
+      do {
+        agents[robot] = .init(wrapping: try connect(endpoint, to: robot))
+      } catch {
+        unreachable[robot] = "cannot be called at \(endpoint): \(error)"
+      }
+    }
     self.robots = agents
+    self.robotNames = robotNames
+    self.unreachable = unreachable
     self.connections = connections
   }
 
@@ -43,12 +57,14 @@ package struct FleetClients: Sendable {
   /// - Parameters:
   ///   - endpoints: by setting key ("ingest.rpc"); a missing one is the setting's default.
   ///   - robots: endpoint of each robot's agent, by name.
+  ///   - robotNames: every robot of the configuration; nil for those that have an endpoint.
   ///   - keys: folder of keys; empty for none.
   package static func with<Result: Sendable>(
-    endpoints: [String: String], robots: [String: String] = [:], keys: String = "",
-    _ body: @Sendable (FleetClients) async throws -> Result
+    endpoints: [String: String], robots: [String: String] = [:], robotNames: [String]? = nil,
+    keys: String = "", _ body: @Sendable (FleetClients) async throws -> Result
   ) async throws -> Result {
-    let clients = try FleetClients(endpoints: endpoints, robots: robots, keys: keys)
+    let clients = try FleetClients(
+      endpoints: endpoints, robots: robots, robotNames: robotNames ?? robots.keys.sorted(), keys: keys)
     return try await withThrowingTaskGroup(of: Void.self) { group in
       for connection in clients.connections {
         group.addTask { try await connection.runConnections() }

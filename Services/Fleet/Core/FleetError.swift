@@ -9,6 +9,10 @@ public struct FleetError: Error, Sendable, CustomStringConvertible {
     case notRunning, alreadyRunning
     /// Something did not happen in its time.
     case timedOut
+    /// A service or a robot refused, or did only a part.
+    case refused
+    /// Ctrl-C.
+    case interrupted
     /// A folder cannot be used.
     case fileSystem
     /// The words of the command make no sense together.

@@ -13,6 +13,16 @@ struct Listing {
       print(table.render(), terminator: "")
       return
     }
+    Self.show(json: json)
+  }
+
+  /// What an action did: a sentence for people, or JSON.
+  static func show(_ sentence: String, json: (any Encodable)?) {
+    guard let json else { return print(sentence) }
+    self.show(json: json)
+  }
+
+  static func show(json: any Encodable) {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
@@ -38,9 +48,36 @@ enum TimeText {
         .iso8601.year().month().day().dateTimeSeparator(.space).time(includingFractionalSeconds: false))
   }
 
-  /// "12 s ago".
-  static func ago(_ unixNanos: Int64) -> String {
+  /// "12 s ago", "3 min ago", "5 h ago", "2 d ago"; "never" for 0.
+  static func ago(_ unixNanos: Int64, now: Date = .now) -> String {
     guard unixNanos > 0 else { return "never" }
-    return "\(Int(max(0, Date.now.timeIntervalSince1970 - Double(unixNanos) * 1e-9))) s ago"
+    return Self.span(now.timeIntervalSince1970 - Double(unixNanos) * 1e-9) + " ago"
+  }
+
+  /// "12 s", "3 min", "5 h", "2 d", rounded down.
+  static func span(_ seconds: Double) -> String {
+    switch max(0, seconds) {
+    case ..<120: "\(Int(max(0, seconds))) s"
+    case ..<7_200: "\(Int(seconds / 60)) min"
+    case ..<172_800: "\(Int(seconds / 3_600)) h"
+    default: "\(Int(min(seconds, 1e12) / 86_400)) d"
+    }
+  }
+
+  /// Reads "90s", "30m", "2h", "7d" before `now`, or a date, "2026-11-24", "2026-11-24T10:00" or "2026-11-24T10:00:30", UTC.
+  /// - Returns: Unix nanoseconds; nil for any other text.
+  static func past(_ text: String, now: Date = .now) -> Int64? {
+    let units: [Character: Double] = ["s": 1, "m": 60, "h": 3_600, "d": 86_400]
+    if let unit = text.last.flatMap({ units[$0] }), let count = Double(text.dropLast()), count >= 0,
+      count * unit < 1e9
+    {
+      return Int64((now.timeIntervalSince1970 - count * unit) * 1e9)
+    }
+    for rest in ["", ":00", "T00:00:00"] {
+      if let date = try? Date(text + rest + "Z", strategy: .iso8601) {
+        return Int64(date.timeIntervalSince1970 * 1e9)
+      }
+    }
+    return nil
   }
 }

@@ -49,7 +49,8 @@ package struct InferenceError: Error, Sendable, CustomStringConvertible {
   private static func code(of code: ArtifactError.Code) -> Code {
     switch code {
     case .notFound: .notFound
-    case .invalidManifest, .invalidSignature, .untrustedKey, .expired, .tooOld, .invalidKey: .refused
+    case .invalidManifest, .invalidSignature, .untrustedKey, .expired, .tooOld, .otherContent, .invalidKey:
+      .refused
     case .incomplete, .corrupt: .unavailable
     case .tooLarge, .fileSystem, .diskFull: .failed
     }

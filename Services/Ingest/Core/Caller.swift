@@ -3,6 +3,9 @@ import GRPCCore
 
 /// Who calls.
 enum Caller {
+  /// Its role and name; nil where there are no keys.
+  static func name(_ context: ServerContext) -> String? { context.peerIdentity?.description }
+
   /// A robot may send only its own trials.
   /// - Throws: `RPCError` PERMISSION_DENIED.
   static func require(robot: String, _ context: ServerContext) throws {

@@ -1,5 +1,6 @@
 package import GRPCCore
 package import Schemas
+import Storage
 package import Trials
 
 /// IngestService over the store.
@@ -7,43 +8,19 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
   /// Trials that a page holds where the caller does not say.
   static let defaultPage = 100
 
-  private let ingest: Ingest
+  private let intake: Intake
   private let store: TrialStore
-  private let limits: TrialAssembler.Limits
+  private let reads = OpenReads()
 
-  package init(ingest: Ingest, store: TrialStore, limits: TrialAssembler.Limits = .init()) {
-    self.ingest = ingest
+  package init(intake: Intake, store: TrialStore) {
+    self.intake = intake
     self.store = store
-    self.limits = limits
   }
 
   package func upload(
     request: RPCAsyncSequence<TrialEvent, any Error>, context: ServerContext
   ) async throws -> TrialAcknowledgement {
-    // An assembler of its own: an upload neither waits for nor disturbs the streams.
-    var assembler = TrialAssembler(limits: self.limits)
-    var last: TrialAcknowledgement?
-    for try await event in request {
-      try Caller.require(robot: event.robot, context)
-      switch assembler.add(event, bytes: event.serializedSize, nowNanos: UnixTime.now) {
-      case .wait: continue
-      case .complete(let trial):
-        let acknowledgement = await self.ingest.file(trial)
-        await self.ingest.tell(acknowledgement)
-        return acknowledgement
-      case .tell(let acknowledgement):
-        if acknowledgement.state == .refused {
-          await self.ingest.tell(acknowledgement)
-          return acknowledgement
-        }
-        last = acknowledgement
-      }
-    }
-    if let open = assembler.expire(nowNanos: .max).first { return open }
-    guard let last else {
-      throw RPCError(code: .invalidArgument, message: "An upload needs at least one event.")
-    }
-    return last
+    try await self.intake.upload(request) { try Caller.require(robot: $0.robot, context) }
   }
 
   package func listTrials(request: ListTrialsRequest, context: ServerContext) async throws
@@ -51,8 +28,9 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
   {
     try await Failure.asStatus {
       let size = request.pageSize == 0 ? Self.defaultPage : Int(request.pageSize)
-      let page = try self.store.catalog.trials(
-        request.query ?? .init(), limit: size, after: request.pageToken.isEmpty ? nil : request.pageToken)
+      let page = try await self.store.catalog.trials(
+        request.query ?? .init(), limit: size, after: request.pageToken.isEmpty ? nil : request.pageToken,
+        newestFirst: request.newestFirst)
       return ListTrialsResponse(trials: page.trials, nextPageToken: page.token ?? "")
     }
   }
@@ -61,11 +39,10 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: GetTrialRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws {
     try await Failure.asStatus {
-      guard let position = try self.store.catalog.position(robot: request.robot, trialID: request.trialID)
-      else {
-        throw TrialsError(.notFound, "Robot '\(request.robot)' has no stored trial '\(request.trialID)'.")
+      let name = TrialName(robot: request.robot, trialID: request.trialID)
+      try await self.reads.during(Caller.name(context)) {
+        try await response.write(contentsOf: try await self.store.trial(name).events)
       }
-      try await response.write(contentsOf: try await self.store.read(position).events)
     }
   }
 
@@ -73,7 +50,7 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     -> DatasetSnapshot
   {
     try await Failure.asStatus {
-      try self.store.catalog.createSnapshot(request.query ?? .init(), nowUnixNanos: UnixTime.now)
+      try await self.store.createSnapshot(request.query ?? .init())
     }
   }
 
@@ -81,13 +58,25 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: ReadTrialsRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws {
     try await Failure.asStatus {
-      for position in try self.store.catalog.positions(ofSnapshot: request.snapshotID) {
-        try Task.checkCancellation()
-        var trial = try await self.store.read(position)
-        if request.withoutImages { trial = trial.withoutImages }
-        // The writer waits for credit: a slow reader slows this down and fills no memory.
-        for event in trial.events { try await response.write(event) }
+      try await self.reads.during(Caller.name(context)) {
+        for name in try await self.store.trials(ofSnapshot: request.snapshotID) {
+          try Task.checkCancellation()
+          // The writer waits for credit: a slow reader slows this down and fills no memory.
+          for event in try await self.events(of: name, withoutImages: request.withoutImages) {
+            try await response.write(event)
+          }
+        }
       }
+    }
+  }
+
+  /// A trial's events, or the one that says that the log has lost it.
+  private func events(of name: TrialName, withoutImages: Bool) async throws -> [TrialEvent] {
+    do {
+      let trial = try await self.store.trial(name)
+      return withoutImages ? trial.withoutImages.events : trial.events
+    } catch let error as TrialsError where error.code == .corrupt || error.code == .notFound {
+      return [TrialEvent(robot: name.robot, trialID: name.trialID, missing: error.message)]
     }
   }
 
@@ -95,7 +84,7 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: SummarizeOutcomesRequest, context: ServerContext
   ) async throws -> SummarizeOutcomesResponse {
     try await Failure.asStatus {
-      SummarizeOutcomesResponse(counts: try self.store.catalog.outcomes(request.query ?? .init()))
+      SummarizeOutcomesResponse(counts: try await self.store.catalog.outcomes(request.query ?? .init()))
     }
   }
 
@@ -103,15 +92,17 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: GetIngestStatisticsRequest, context: ServerContext
   ) async throws -> IngestStatistics {
     try await Failure.asStatus {
-      let totals = try self.store.catalog.totals()
+      let totals = try await self.store.catalog.totals()
       let usage = try await self.store.usage()
+      let damages = await self.store.damages()
       return IngestStatistics(
         stored: UInt64(totals.stored), quarantined: totals.quarantined.mapValues(UInt64.init),
-        redelivered: UInt64(try self.store.catalog.counter("redelivered")),
+        redelivered: UInt64(self.store.counter("redelivered")),
         duplicates: UInt64(usage.duplicates),
-        incomplete: UInt64(await self.ingest.incompleteTrials), logBytes: UInt64(usage.bytes),
-        logFiles: UInt64(usage.files), freeBytes: UInt64(usage.free),
-        refused: UInt64(try self.store.catalog.counter("refused")))
+        incomplete: UInt64(await self.intake.incompleteTrials), logBytes: UInt64(usage.bytes),
+        logFiles: UInt64(usage.files), freeBytes: usage.free,
+        refused: UInt64(self.store.counter("refused")), damages: damages.recent,
+        damagesInAll: UInt64(damages.count), uncatalogued: UInt64(await self.store.uncataloguedTrials))
     }
   }
 }
@@ -144,8 +135,8 @@ enum Failure {
         switch error.code {
         case .notFound: .notFound
         case .invalid: .invalidArgument
-        case .diskFull: .resourceExhausted
-        case .corrupt: .dataLoss
+        case .diskFull, .busy: .resourceExhausted
+        case .corrupt, .unreadable: .dataLoss
         case .fileSystem, .video: .internalError
         }
       throw RPCError(code: code, message: error.message)

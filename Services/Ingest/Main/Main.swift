@@ -17,13 +17,17 @@ struct Main: AsyncParsableCommand {
     try await ServiceProcess.run("ingest", options: self.options, settings: IngestSettings.all) { context in
       let settings = context.configuration
       let keys = try settings(CommonSettings.keys)
-      var store = TrialStore.Configuration()
-      store.log.maximumFileBytes = try settings(IngestSettings.fileMegabytes) << 20
-      let trials = try TrialStore(
-        folder: URL(filePath: try settings(IngestSettings.data)), configuration: store)
       var limits = TrialAssembler.Limits()
-      limits.openTrials = try settings(IngestSettings.openTrials)
-      limits.quietNanos = Int64(try settings(IngestSettings.quietSeconds)) * 1_000_000_000
+      limits.shares = try IngestSettings.shares(of: settings)
+      limits.quiet = .seconds(try settings(IngestSettings.quietSeconds))
+      var store = TrialStore.Configuration()
+      // Robots' shares decide, which are fair: what they let in the store takes.
+      store.maximumWaiting = limits.shares.trials
+      store.maximumWaitingBytes = limits.shares.bytes
+      store.log.maximumFileBytes = try settings(IngestSettings.fileMegabytes) << 20
+      let notices = StoreNotices(logger: context.logger, metrics: context.metrics, vitals: context.vitals)
+      let trials = try TrialStore(
+        folder: URL(filePath: try settings(IngestSettings.data)), configuration: store, tell: notices.tell)
       let security = try BusSecurity.server(keys: keys)
       let subscriber = try Subscriber(
         .bind(Endpoint(try settings(EndpointSettings.ingestTrials))), topics: [Topic("trials")],
@@ -33,10 +37,10 @@ struct Main: AsyncParsableCommand {
         security: security)
       let ingest = Ingest(
         store: trials, subscriber: subscriber, publisher: publisher, metrics: context.metrics,
-        logger: context.logger, limits: limits)
+        vitals: context.vitals, logger: context.logger, limits: limits)
       let server = try await RPCServer(
         bind: try settings(EndpointSettings.ingestRPC), keys: keys, context: context,
-        services: [IngestEndpoint(ingest: ingest, store: trials, limits: limits)])
+        services: [IngestEndpoint(intake: ingest.intake, store: trials)])
       return ServiceParts(
         [ingest, server],
         endpoints: [

@@ -7,6 +7,18 @@ package enum MonitorSettings {
   package static let httpToken = Setting(
     "monitor.http-token", default: "",
     help: "What a browser must show as ?token= or a bearer token; needed where monitor.http is not loopback.")
+  package static let httpHosts = Setting(
+    "monitor.http-hosts", default: [String](),
+    help:
+      "Names besides the bound address and localhost under which callers may ask for the page, with commas between."
+  )
+  package static let services = Setting(
+    "monitor.services", default: ["ingest", "training", "inference", "rollout"],
+    help: "Services of this fleet whose health is asked for; of: ingest, training, inference, rollout.")
+  package static let probeMillis = Setting(
+    "monitor.probe-milliseconds", default: 2_000,
+    help: "Time between two questions about a service's health.",
+    allowed: "between 10 and 600000", where: { (10...600_000).contains($0) })
   package static let failureLimit = Setting(
     "monitor.failure-limit", default: 5,
     help: "Failures in a row that are still fine; one more takes the robot out of the work.",
@@ -32,7 +44,8 @@ package enum MonitorSettings {
     allowed: "between 10 and 60000", where: { (10...60_000).contains($0) })
 
   package static let all: [any AnySetting] = [
-    data, httpToken, failureLimit, offlineSeconds, spoolLimit, regressionAlpha, regressionTolerance,
+    data, httpToken, httpHosts, services, probeMillis, failureLimit, offlineSeconds, spoolLimit,
+    regressionAlpha, regressionTolerance,
     pollMillis, EndpointSettings.monitorRPC, EndpointSettings.monitorTelemetry,
     EndpointSettings.monitorPublications, EndpointSettings.monitorHTTP, EndpointSettings.ingestRPC,
     EndpointSettings.ingestPublications, EndpointSettings.trainingRPC, EndpointSettings.inferenceRPC,

@@ -1,4 +1,6 @@
+import Schemas
 package import ServiceKit
+import Trials
 
 /// What can be configured about a robot's agent.
 package struct AgentSettings: Sendable {
@@ -24,8 +26,9 @@ package struct AgentSettings: Sendable {
     help: "Bytes of unacknowledged trials above which no new one begins.",
     allowed: "at least 1", where: { $0 >= 1 })
   package static let trialBytes = Setting(
-    "robot.trial-bytes", default: 256 << 20, help: "Bytes that one trial may take in the spool.",
-    allowed: "at least 1", where: { $0 >= 1 })
+    "robot.trial-bytes", default: TrialLimits.bytes,
+    help: "Bytes that one trial may take in the spool; ingest takes no larger one than the default.",
+    allowed: "1 to \(TrialLimits.bytes)", where: { (1...TrialLimits.bytes).contains($0) })
   package static let reserveBytes = Setting(
     "robot.reserve-bytes", default: 64 << 20,
     help: "Bytes that must be free on the disk before a trial begins.",
@@ -60,6 +63,10 @@ package struct AgentSettings: Sendable {
     help: "Seconds that ingest has to acknowledge a published trial before it is uploaded.",
     allowed: "0.05 to 600",
     where: { (0.05...600).contains($0) })
+  package static let uploadSeconds = Setting(
+    "robot.upload-seconds", default: 60.0,
+    help: "Seconds in which an upload must get on by an event, or be answered.",
+    allowed: "0.05 to 3600", where: { (0.05...3_600).contains($0) })
   package static let trustedKeys = Setting(
     "robot.trusted-keys", default: "",
     help: "Folder of the public keys whose signature makes a model acceptable; without it no model is.")
@@ -74,10 +81,11 @@ package struct AgentSettings: Sendable {
     Self.trialBytes, Self.reserveBytes, Self.budgetMillis, Self.chunkSteps, Self.maximumChange,
     Self.jointMargin,
     Self.controlSeconds, Self.heartbeatSeconds, Self.reportSeconds, Self.acknowledgementSeconds,
-    Self.trustedKeys,
+    Self.uploadSeconds, Self.trustedKeys,
     Self.minimumSerial, EndpointSettings.robotRPC, EndpointSettings.ingestRPC, EndpointSettings.ingestTrials,
-    EndpointSettings.ingestPublications, EndpointSettings.inferenceRPC, EndpointSettings.monitorTelemetry,
-    EndpointSettings.monitorPublications, EndpointSettings.rolloutRPC, EndpointSettings.rolloutPublications,
+    EndpointSettings.ingestPublications, EndpointSettings.inferenceRPC, EndpointSettings.monitorRPC,
+    EndpointSettings.monitorTelemetry, EndpointSettings.monitorPublications, EndpointSettings.rolloutRPC,
+    EndpointSettings.rolloutPublications,
   ]
 
   package var robot: Robot.Configuration
@@ -86,6 +94,8 @@ package struct AgentSettings: Sendable {
   package var heartbeatInterval: Duration = .seconds(1)
   package var reportInterval: Duration = .seconds(3)
   package var delivery = Delivery.Configuration()
+  /// Time in which the transfer of a model must get on by a chunk.
+  package var fetchPatience: Duration = .seconds(30)
   package var trustedKeys = ""
   package var minimumSerial: UInt64 = 0
 
@@ -97,11 +107,10 @@ package struct AgentSettings: Sendable {
   /// - Throws: ``ServiceError`` or ``RobotError`` `.invalidConfiguration`.
   package init(_ values: ServiceConfiguration) throws {
     let name = try values(Self.name)
-    guard !name.isEmpty, name.utf8.count <= 64,
-      name.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "._-".contains($0)) })
-    else {
+    guard Names.isValid(name) else {
       throw RobotError(
-        .invalidConfiguration, "robot.name is '\(name)'; it has 1 to 64 letters, digits, '.', '_' or '-'.")
+        .invalidConfiguration,
+        "robot.name is '\(name.prefix(100))'; it has \(Names.rule).")
     }
     var robot = Robot.Configuration(
       identity: RobotIdentity(
@@ -123,6 +132,7 @@ package struct AgentSettings: Sendable {
         (\.ingestTrials, try values(EndpointSettings.ingestTrials)),
         (\.ingestPublications, try values(EndpointSettings.ingestPublications)),
         (\.inferenceRPC, try values(EndpointSettings.inferenceRPC)),
+        (\.monitorRPC, try values(EndpointSettings.monitorRPC)),
         (\.monitorTelemetry, try values(EndpointSettings.monitorTelemetry)),
         (\.monitorPublications, try values(EndpointSettings.monitorPublications)),
         (\.rolloutRPC, try values(EndpointSettings.rolloutRPC)),
@@ -133,6 +143,7 @@ package struct AgentSettings: Sendable {
     self.heartbeatInterval = .seconds(try values(Self.heartbeatSeconds))
     self.reportInterval = .seconds(try values(Self.reportSeconds))
     self.delivery.acknowledgementTimeout = .seconds(try values(Self.acknowledgementSeconds))
+    self.delivery.uploadPatience = .seconds(try values(Self.uploadSeconds))
     self.trustedKeys = try values(Self.trustedKeys)
     self.minimumSerial = UInt64(try values(Self.minimumSerial))
   }

@@ -1,8 +1,8 @@
-import Foundation
 package import Logging
 package import Schemas
-import Storage
+package import Storage
 import Synchronization
+import Trials
 
 /// Who this robot is.
 package struct RobotIdentity: Sendable {
@@ -24,7 +24,8 @@ package final class Robot: Sendable {
     /// Everything that the robot keeps is below it.
     package var folder: String
     package var spoolBytes: UInt64 = 2 << 30
-    package var trialBytes: UInt64 = 256 << 20
+    /// Bytes of one trial, within what ingest takes.
+    package var trialBytes = UInt64(TrialLimits.bytes)
     /// Bytes that must be free on the disk before a trial begins.
     package var reserveBytes: UInt64 = 64 << 20
     package var limits = ActionLimits()
@@ -44,25 +45,60 @@ package final class Robot: Sendable {
   package let spool: Spool
   package let queue: WorkQueue
   package let condition: Condition
+  package let tasks = OfferedTasks()
   package let vitals: Vitals
-  package let telemetry = TelemetryOutbox()
-  package let model = HeldModel()
-  package let trials = TrialSlot()
+  /// What may be lost: it is published.
+  package let telemetry: TelemetryOutbox<TelemetryEvent>
+  /// What an operator has to hear of: it waits until the monitor has confirmed it, also over a restart but for what is minor.
+  package let safety: TelemetryOutbox<SafetyEvent>
+  package let model: HeldModel
+  package let trials: TrialSlot
   package let logger: Logger
-  let recorderExecutor = QueueExecutor(label: "fleetloop.robot.recorder")
+  package let disk: any Disk
+  package let runtime: Runtime
+  /// What its disk does not let go.
+  package let leftovers: Leftovers
+  let damaged: DamagedFiles
+  let recorderExecutor: any SerialExecutor
+  /// Tells this agent's safety events from those of the one before it.
+  private let session: UInt64
   private let mutable = Mutex<(remote: (any RemotePolicy)?, link: String)>((nil, ""))
 
   /// Opens what an earlier agent left in the folder.
+  /// - Parameters:
+  ///   - disk: where everything is kept.
+  ///   - runtime: the clocks and threads that everything runs on.
   /// - Throws: ``RobotError`` `.diskFailed`.
-  package init(_ configuration: Configuration, logger: Logger) throws {
+  package init(
+    _ configuration: Configuration, disk: any Disk = SystemDisk(), runtime: Runtime = .system, logger: Logger
+  ) throws(RobotError) {
     self.configuration = configuration
     self.logger = logger
+    self.disk = disk
+    self.runtime = runtime
+    self.recorderExecutor = runtime.makeSerialExecutor("fleetloop.robot.recorder")
+    self.telemetry = TelemetryOutbox(runtime: runtime)
+    self.leftovers = Leftovers(disk: disk)
+    self.session = max(1, runtime.random())
+    self.model = HeldModel(runtime: runtime)
+    self.trials = TrialSlot(runtime: runtime)
+    let folder = configuration.folder
     self.spool = try Spool(
-      folder: "\(configuration.folder)/spool", limitBytes: configuration.spoolBytes,
-      reserveBytes: configuration.reserveBytes)
-    self.queue = try WorkQueue(folder: "\(configuration.folder)/work")
-    self.condition = try Condition(folder: "\(configuration.folder)/work")
-    self.vitals = try Vitals(folder: "\(configuration.folder)/work")
+      folder: "\(folder)/spool", limitBytes: configuration.spoolBytes,
+      reserveBytes: configuration.reserveBytes, disk: disk, runtime: runtime,
+      leftovers: self.leftovers)
+    self.condition = try Condition(folder: "\(folder)/work", disk: disk, leftovers: self.leftovers)
+    let kept = KeptEvents(folder: "\(folder)/work", robot: configuration.identity.name, disk: disk)
+    let (events, lostEvents) = kept.read(number: runtime.unixNanos())
+    self.safety = TelemetryOutbox(
+      runtime: runtime, waiting: events, isMinor: \.isMinor,
+      keep: { events throws(RobotError) in try kept.write(events) })
+    self.queue = try WorkQueue(
+      folder: "\(folder)/work", standsStill: self.condition.obstacle != nil, disk: disk, runtime: runtime)
+    self.vitals = try Vitals(folder: "\(folder)/work", disk: disk, runtime: runtime)
+    self.damaged = try DamagedFiles(folder: "\(folder)/work", disk: disk)
+    if let lostEvents { self.report(safety: Self.lostEvents, trialID: "", detail: lostEvents) }
+    self.tellOfDamage()
   }
 
   package var name: String { self.configuration.identity.name }
@@ -85,11 +121,12 @@ package final class Robot: Sendable {
     var heartbeat = Heartbeat(
       robot: self.name, facility: self.configuration.identity.facility,
       hardwareCohort: self.configuration.identity.cohort,
-      state: self.condition.robotState(working: self.trials.current != nil),
       modelVersion: self.actingVersion, desiredVersion: desired.version,
       desiredGeneration: desired.generation, spooledTrials: usage.trials, spooledBytes: usage.bytes,
-      link: self.link, sentUnixNanos: Self.unixNanos(), installError: self.model.installError)
+      link: self.link, sentUnixNanos: self.runtime.unixNanos(), installError: self.model.installError)
+    self.condition.describe(in: &heartbeat, working: self.trials.current != nil)
     self.vitals.describe(in: &heartbeat)
+    heartbeat.unkept = await self.unkept ?? ""
     return heartbeat
   }
 
@@ -97,7 +134,21 @@ package final class Robot: Sendable {
     let usage = await self.spool.usage
     return RobotStatus(
       heartbeat: await self.heartbeat(), waiting: await self.queue.waiting, running: await self.queue.running,
-      filed: usage.filed, acknowledged: usage.acknowledged)
+      filed: usage.filed, acknowledged: usage.acknowledged, held: await self.queue.held, tasks: self.tasks.all
+    )
+  }
+
+  /// Holds the robot still and what waits back, also where the disk refuses to keep that; see ``unkept``.
+  package func stop(reason: String) async {
+    self.condition.stop(reason: reason)
+    await self.queue.hold()
+  }
+
+  /// Lifts a stop, also where the disk refuses to keep that; see ``unkept``.
+  /// - Parameter continuing: do what waited when the robot was stopped or found unhealthy, too.
+  package func resume(continuing: Bool, reason: String) async {
+    self.condition.resume(reason: reason)
+    await self.queue.resume(continuing: continuing) { self.condition.obstacle }
   }
 
   /// Version that the robot acts with: a running trial keeps the one that it began with.
@@ -111,65 +162,34 @@ package final class Robot: Sendable {
     self.trials.evict()
   }
 
-  /// Tells the monitor that a safety limit was hit.
+  /// Unicode scalars of what a safety event says: it is kept in memory, on the disk, and in the monitor's alerts.
+  private static let detailLength = 500
+
+  /// Tells the monitor that a safety limit was hit, or what was lost; see `SafetyEvent` for the kinds.
   package func report(safety kind: String, trialID: String, detail: String) {
     self.logger.warning(
       "safety limit",
       metadata: ["safety.kind": "\(kind)", "trial.id": "\(trialID)", "safety.detail": "\(detail)"])
-    self.telemetry.send(
-      .safety(
-        SafetyEvent(
-          robot: self.name, trialID: trialID, kind: kind, detail: detail, timeUnixNanos: Self.unixNanos())))
-  }
-
-  package static func unixNanos() -> Int64 {
-    var time = timespec()
-    clock_gettime(CLOCK_REALTIME, &time)
-    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    let event = SafetyEvent(
+      robot: self.name, trialID: trialID, kind: kind,
+      detail: String(String.UnicodeScalarView(detail.unicodeScalars.prefix(Self.detailLength))),
+      timeUnixNanos: self.runtime.unixNanos(), session: self.session)
+    self.safety.send { number in
+      var event = event
+      event.number = number
+      return event
+    }
   }
 }
 
-/// The model that the robot holds, and the one that it is to hold.
-package final class HeldModel: Sendable {
-  private struct State {
-    var current: (any LocalPolicy)?
-    var desired = DesiredVersion()
-    var installError = ""
-  }
+extension SafetyEvent {
+  /// The kinds of which the monitor makes an alert: somebody has to hear of them.
+  private static let majorKinds: Set = [
+    "stop", "orders-lost", "trial-lost", "versions-lost", "reports-lost",
+  ]
 
-  private let state = Mutex(State())
-  package let changed = Wakeup()
-
-  package init() {}
-
-  package var current: (any LocalPolicy)? { self.state.withLock { $0.current } }
-  package var desired: DesiredVersion { self.state.withLock { $0.desired } }
-  /// Why the desired version could not be installed; empty where it could.
-  package var installError: String { self.state.withLock { $0.installError } }
-
-  /// Takes the fleet's wish; one of an older generation is ignored.
-  package func desire(_ desired: DesiredVersion) {
-    let newer = self.state.withLock { state in
-      guard desired.generation > state.desired.generation else { return false }
-      state.desired = desired
-      state.installError = ""
-      return true
-    }
-    if newer { self.changed.notify() }
-  }
-
-  /// Trials that begin from now on act with it.
-  package func install(_ policy: (any LocalPolicy)?) {
-    self.state.withLock { state in
-      state.current = policy
-      state.installError = ""
-    }
-    self.changed.notify()
-  }
-
-  package func refuse(_ error: String) {
-    self.state.withLock { $0.installError = error }
-  }
+  /// A limit that held. There may be any number of these, and none needs anybody.
+  fileprivate var isMinor: Bool { !Self.majorKinds.contains(self.kind) }
 }
 
 /// The one trial that a robot can do at a time.
@@ -178,13 +198,18 @@ package final class TrialSlot: Sendable {
     package var trialID: String
     /// Version that the trial acts with; nil where an expert acts.
     package var modelVersion: String?
+
+    package init(trialID: String, modelVersion: String?) {
+      self.trialID = trialID
+      self.modelVersion = modelVersion
+    }
   }
 
   private let state = Mutex<(running: Running?, wanted: Bool)>((nil, true))
   /// Notified when a trial ends, and when one is told to give way.
-  package let changed = Wakeup()
+  package let changed: Wakeup
 
-  package init() {}
+  package init(runtime: Runtime = .system) { self.changed = Wakeup(runtime: runtime) }
 
   package var current: Running? { self.state.withLock { $0.running } }
 

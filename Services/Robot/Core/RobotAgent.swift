@@ -5,7 +5,7 @@ package import Logging
 import Schemas
 package import ServiceKit
 import ServiceLifecycle
-import Storage
+package import Storage
 
 /// A robot's agent without its server: over the best link it delivers trials, follows versions and health, and tells
 /// how the robot is.
@@ -23,11 +23,12 @@ package struct RobotAgent: Service {
   private let lock: FolderLock
 
   /// Opens what is on the disk and takes up the last good model.
+  /// - Parameter disk: where everything is kept.
   /// - Throws: ``RobotError`` where the folder cannot be used; `StorageError` `.inUse` where another agent uses it; what
   ///   `security` throws.
   package init(
     _ settings: AgentSettings, security: @escaping Security, load: @escaping ModelKeeper.Load,
-    metrics: MetricsRegistry, logger: Logger
+    metrics: MetricsRegistry, logger: Logger, disk: any Disk = SystemDisk()
   ) async throws {
     self.settings = settings
     self.security = security
@@ -35,26 +36,30 @@ package struct RobotAgent: Service {
     // Keys that are missing are told at the start, not at the first connection.
     for service in ["ingest", "inference", "monitor", "rollout"] { _ = try security(service) }
     self.lock = try FolderLock(folder: settings.robot.folder, owner: "robot agent")
-    self.robot = try Robot(settings.robot, logger: logger)
+    self.robot = try Robot(settings.robot, disk: disk, logger: logger)
     let (keys, serial) = (settings.trustedKeys, settings.minimumSerial)
     self.models = try ModelKeeper(
-      folder: "\(settings.robot.folder)/models",
+      folder: "\(settings.robot.folder)/models", disk: self.robot.disk, runtime: self.robot.runtime,
+      leftovers: self.robot.leftovers,
       trust: { try ModelTrust(path: keys, minimumSerial: serial) }, load: load)
-    self.robot.model.install(await self.models.lastGood())
+    let (memory, damage) = await self.models.recall()
+    if let damage { self.robot.report(safety: "versions-lost", trialID: "", detail: damage) }
+    self.robot.model.restore(memory, await self.models.lastGood(memory))
   }
 
   /// Works until the process is told to end; then nobody gets work any more, and the running trial is filed as aborted.
   package func run() async throws {
     let chooser = LinkChooser(
-      links: self.settings.links, interval: self.settings.linkInterval, logger: self.robot.logger,
-      probe: self.answers, work: self.work)
+      links: self.settings.links, interval: self.settings.linkInterval, runtime: self.robot.runtime,
+      logger: self.robot.logger, probe: self.answers, work: self.work)
     try await withGracefulShutdownHandler {
       try await cancelWhenGracefulShutdown {
         try await withThrowingTaskGroup(of: Void.self) { group in
           group.addTask { try await chooser.run() }
           group.addTask { try await self.countUp() }
-          defer { group.cancelAll() }
-          try await group.next()
+          group.addTask { await self.robot.keepWriting() }
+          // Without any service the agent still counts, and its robot works.
+          try await group.waitForAll()
         }
       }
     } onGracefulShutdown: {
@@ -63,7 +68,7 @@ package struct RobotAgent: Service {
   }
 
   private func work(_ link: Link) async throws {
-    let session = LinkSession(
+    let session = try LinkSession(
       robot: self.robot, link: link, security: self.security, models: self.models, settings: self.settings)
     try await session.run()
   }
@@ -105,7 +110,10 @@ package struct RobotAgent: Service {
         help: "Time from observation to action over the last minute.")
       self.metrics.set(
         "robot_action_seconds", to: heartbeat.actionP99Micros / 1e6, labels: ["quantile": "0.99"])
-      try await Task.sleep(for: .seconds(1))
+      self.metrics.set(
+        "robot_telemetry_dropped", to: Double(self.robot.telemetry.dropped + self.robot.safety.dropped),
+        help: "Events for the monitor that nobody took away before too many waited, since start.")
+      try await self.robot.runtime.sleep(for: .seconds(1))
     }
   }
 }

@@ -10,12 +10,16 @@ package struct RobotError: Error, Sendable, CustomStringConvertible {
     case notReady
     /// The spool holds as much as it may; it empties once ingest answers.
     case spoolFull
-    /// The disk refused a write.
+    /// The disk refused a read or a write; a later one may succeed.
     case diskFailed
+    /// What is in a file is none of ours, and will not be.
+    case damaged
+    /// Something took longer than it may without getting on.
+    case noProgress
+    /// A connection over a link ended.
+    case linkFailed
     /// Waiting work has reached its bound.
     case tooMuchWork
-    /// A model was refused: signature, hash, expiry, serial number or shape.
-    case modelRefused
     /// A setting is wrong.
     case invalidConfiguration
   }
@@ -41,8 +45,11 @@ extension RobotError: RPCErrorConvertible {
   package var rpcErrorCode: RPCError.Code {
     switch self.code {
     case .invalidRequest: .invalidArgument
-    case .notReady, .modelRefused, .invalidConfiguration: .failedPrecondition
+    case .notReady, .invalidConfiguration: .failedPrecondition
     case .spoolFull, .diskFailed, .tooMuchWork: .resourceExhausted
+    case .damaged: .dataLoss
+    case .noProgress: .deadlineExceeded
+    case .linkFailed: .unavailable
     }
   }
 

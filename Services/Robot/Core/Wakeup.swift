@@ -1,3 +1,4 @@
+package import Storage
 import Synchronization
 
 /// Wakes tasks that wait for something to change. A change that comes before the wait is not missed: the waiter says
@@ -14,9 +15,10 @@ package final class Wakeup: Sendable {
     var waiters: [UInt64: Waiter] = [:]
   }
 
+  private let runtime: Runtime
   private let state = Mutex(State())
 
-  package init() {}
+  package init(runtime: Runtime = .system) { self.runtime = runtime }
 
   /// Number of changes so far; hand it to ``wait(beyond:atMost:)``.
   package var changes: UInt64 { self.state.withLock { $0.changes } }
@@ -26,7 +28,8 @@ package final class Wakeup: Sendable {
     let waiters = self.state.withLock { state in
       state.changes += 1
       defer { state.waiters.removeAll() }
-      return Array(state.waiters.values)
+      // In the order in which they came, so that a run with the same seed is the same run.
+      return state.waiters.sorted { $0.key < $1.key }.map(\.value)
     }
     for waiter in waiters { Self.resume(waiter) }
   }
@@ -47,8 +50,8 @@ package final class Wakeup: Sendable {
         }
         guard waits else { return continuation.resume() }
         // Begun only now: a timer that fires before anybody waits would never fire again.
-        let timer = Task {
-          try? await Task.sleep(for: timeout)
+        let timer = Task(executorPreference: self.runtime.taskExecutor) {
+          try? await self.runtime.sleep(for: timeout)
           self.resume(id)
         }
         let isOver = self.state.withLock { state in

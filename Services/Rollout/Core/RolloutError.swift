@@ -59,7 +59,7 @@ enum Status {
     switch code {
     case .invalidManifest, .incomplete, .tooLarge: .invalidArgument
     case .invalidSignature, .untrustedKey: .permissionDenied
-    case .expired, .tooOld, .invalidKey: .failedPrecondition
+    case .expired, .tooOld, .otherContent, .invalidKey: .failedPrecondition
     case .corrupt: .dataLoss
     case .notFound: .notFound
     case .diskFull: .resourceExhausted

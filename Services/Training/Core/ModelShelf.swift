@@ -24,9 +24,11 @@ actor ModelShelf {
   /// A parent's manifest and files, from here or the registry, verified.
   func parent(_ version: String) async throws -> (manifest: ModelManifest, files: [String: [UInt8]]) {
     if let model = try? self.store.open(version, trust: self.trust) { return model }
+    let trust = self.trust
     try await self.store.fetch(
-      version, trust: self.trust, executor: self.executor, from: self.peers.fetch)
-    return try self.store.open(version, trust: self.trust)
+      version, verify: { signed throws(ArtifactError) in try trust.verify(signed) }, executor: self.executor,
+      from: self.peers.fetch)
+    return try self.store.open(version, trust: trust)
   }
 
   /// Signs and keeps a new model.

@@ -39,9 +39,16 @@ final class Call<Inbound: InboundPart>: Sendable {
   /// more is sure to follow.
   typealias Announcement = @Sendable (_ call: Call<Inbound>, _ isNew: Bool, _ now: Bool) -> Void
   private let announce: Announcement
+  /// What the peer may make this side hold; nil on the client's side, which chose its server.
+  private let budget: CallBudget?
 
   private struct State {
     var flow: FlowControl
+    /// Of the messages that were handed over: what the peer is charged with until the reader has dealt with them.
+    var charged = 0
+    /// Of the message that the reader has now.
+    var held = 0
+    var isReleased = false
     var outgoing: [CallPart] = []
     var isQueued = false
     /// Why nothing more may be written.
@@ -58,19 +65,20 @@ final class Call<Inbound: InboundPart>: Sendable {
   private let state: Mutex<State>
 
   init(
-    id: UInt64, limits: CallLimits, maxMessageBytes: Int,
+    id: UInt64, limits: CallLimits, maxMessageBytes: Int, budget: CallBudget? = nil,
     announce: @escaping Announcement
   ) {
     self.id = id
     self.maxMessageBytes = maxMessageBytes
     self.window = max(limits.windowBytes, FlowControl.initialCredit)
     self.announce = announce
+    self.budget = budget
     self.state = Mutex(State(flow: FlowControl(window: limits.windowBytes)))
   }
 
   // MARK: Writing, any task
 
-  /// Leaves a part for the loop; a message waits for credit.
+  /// Leaves a part for the loop; a message waits for credit, and for room among what waits for the peer.
   /// - Parameter now: false where another part is sure to follow, which then takes this one along.
   /// - Throws: `RPCError` where the call has ended, the message is too large or the task was cancelled.
   func write(_ part: CallPart, now: Bool = true) async throws {
@@ -85,7 +93,10 @@ final class Call<Inbound: InboundPart>: Sendable {
     while true {
       let outcome: Result<Bool, RPCError> = self.state.withLock { state in
         if let error = state.writeError { return .failure(error) }
-        guard state.flow.maySend else { return .success(false) }
+        guard state.flow.maySend, self.budget?.charge(queued: FlowControl.cost(of: bytes.count)) ?? true
+        else {
+          return .success(false)
+        }
         state.flow.sent(bytes: bytes.count)
         state.outgoing.append(part)
         return .success(true)
@@ -127,12 +138,15 @@ final class Call<Inbound: InboundPart>: Sendable {
     }
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
-        let goOn = self.state.withLock { state in
-          if state.flow.maySend || state.writeError != nil || Task.isCancelled { return true }
+        let (goOn, needsRoom) = self.state.withLock { state in
+          let needsRoom = state.flow.maySend && !(self.budget?.hasRoom ?? true)
+          if state.flow.maySend && !needsRoom || state.writeError != nil || Task.isCancelled {
+            return (true, false)
+          }
           state.writers.append((id, continuation))
-          return false
+          return (false, needsRoom)
         }
-        if goOn { continuation.resume() }
+        if goOn { continuation.resume() } else if needsRoom { self.budget?.waitForRoom(self.id) }
       }
     } onCancel: {
       let continuation = self.state.withLock { state in
@@ -143,13 +157,32 @@ final class Call<Inbound: InboundPart>: Sendable {
     if Task.isCancelled { throw RPCError(code: .cancelled, message: "The writing task was cancelled.") }
   }
 
-  /// The parts to send, in order, with the reader's credit if it is due.
+  /// The parts to send, in order, with the reader's credit if it is due. They stay charged until ``refund(_:)``, so that no
+  /// writer takes their room before the socket charges them anew.
   func takeOutgoing() -> [CallPart] {
     self.state.withLock { state in
       state.isQueued = false
       defer { state.outgoing = [] }
       return state.outgoing
     }
+  }
+
+  /// Gives back the room of parts that were taken, or dropped.
+  func refund(_ parts: [CallPart]) {
+    guard let budget else { return }
+    let bytes = parts.reduce(0) { bytes, part in
+      if case .message(let message) = part { bytes + FlowControl.cost(of: message.count) } else { bytes }
+    }
+    if bytes > 0 { budget.refund(queued: bytes) }
+  }
+
+  /// There is room again, or there may be: who waits for it looks.
+  func wakeWriters() {
+    let writers = self.state.withLock { state in
+      defer { state.writers = [] }
+      return state.writers
+    }
+    for writer in writers { writer.continuation.resume() }
   }
 
   /// The loop cannot send now and knows that it must come back.
@@ -167,6 +200,7 @@ final class Call<Inbound: InboundPart>: Sendable {
         if let part = state.inbound.popFirst() {
           guard let bytes = part.messageBytes else { return .part(part, credit: false) }
           state.waiting -= FlowControl.cost(of: bytes)
+          self.dealtWith(&state, next: FlowControl.cost(of: bytes))
           guard state.end == nil, let credit = state.flow.consumed(bytes: bytes) else {
             return .part(part, credit: false)
           }
@@ -189,6 +223,24 @@ final class Call<Inbound: InboundPart>: Sendable {
     }
   }
 
+  /// The reader asks for another message, so it has dealt with the one before.
+  private func dealtWith(_ state: inout State, next: Int) {
+    guard let budget, !state.isReleased else { return }
+    budget.refund(unread: state.held)
+    state.charged -= state.held
+    state.held = next
+  }
+
+  /// The reader is gone, and with it all that it had or had not read.
+  func release() {
+    guard let budget else { return }
+    let charged = self.state.withLock { state in
+      defer { (state.charged, state.held, state.isReleased) = (0, 0, true) }
+      return state.charged
+    }
+    budget.refund(unread: charged)
+  }
+
   private func waitForPart() async {
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
@@ -207,23 +259,29 @@ final class Call<Inbound: InboundPart>: Sendable {
 
   // MARK: The loop's side
 
+  enum Delivery { case delivered, beyondWindow, beyondBudget }
+
   /// Hands parts to the reader.
   /// - Parameter end: the reader gets no more after them.
-  /// - Returns: false where the peer sent more than it had credit for; nothing was handed over.
+  /// - Returns: why nothing was handed over, where the peer sent more than it had credit for or more than may wait of it.
   @discardableResult
-  func deliver(_ parts: [Inbound], end: Result<Void, RPCError>? = nil) -> Bool {
-    let (isWithinWindow, reader) = self.state.withLock { state in
-      guard state.end == nil else { return (true, nil as CheckedContinuation<Void, Never>?) }
+  func deliver(_ parts: [Inbound], end: Result<Void, RPCError>? = nil) -> Delivery {
+    let (delivery, reader) = self.state.withLock { state in
+      guard state.end == nil else { return (Delivery.delivered, nil as CheckedContinuation<Void, Never>?) }
       let cost = parts.reduce(0) { $0 + ($1.messageBytes.map(FlowControl.cost) ?? 0) }
       // A sender whose credit is not used up may send one message of any size.
-      guard cost == 0 || state.waiting <= self.window else { return (false, nil) }
+      guard cost == 0 || state.waiting <= self.window else { return (.beyondWindow, nil) }
+      if let budget, cost > 0, !state.isReleased {
+        guard budget.charge(unread: cost) else { return (.beyondBudget, nil) }
+        state.charged += cost
+      }
       state.waiting += cost
       state.inbound.append(contentsOf: parts)
       state.end = end
-      return (true, state.reader.take())
+      return (.delivered, state.reader.take())
     }
     reader?.resume()
-    return isWithinWindow
+    return delivery
   }
 
   func grant(_ amount: UInt64) {
@@ -237,8 +295,9 @@ final class Call<Inbound: InboundPart>: Sendable {
     for writer in writers { writer.continuation.resume() }
   }
 
-  /// Credit beyond the initial one that this side gives at the start of the call.
-  var openingGrant: Int { self.state.withLock { $0.flow.openingGrant } }
+  /// Gives the peer the whole window.
+  /// - Returns: the credit beyond the initial one, for a frame.
+  func openWindow() -> Int { self.state.withLock { $0.flow.open() } }
 
   /// No more can be written: writers get `error`.
   func stopWriting(_ error: RPCError) {
@@ -267,7 +326,11 @@ final class Call<Inbound: InboundPart>: Sendable {
   /// Breaks both directions. What waits to be sent is dropped.
   func fail(_ error: RPCError) {
     self.stopWriting(error)
-    self.state.withLock { $0.outgoing = [] }
+    let dropped = self.state.withLock { state in
+      defer { state.outgoing = [] }
+      return state.outgoing
+    }
+    self.refund(dropped)
     self.deliver([], end: .failure(error))
   }
 }

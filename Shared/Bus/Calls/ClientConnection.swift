@@ -50,6 +50,7 @@ actor ClientConnection: LoopDriver {
   /// Calls that wait for a connection, in the order they came.
   private var waiting: [UInt64] = []
   private var isConnected = false
+  private var keepsAliveAt: ContinuousClock.Instant?
   /// Whether the last connection ended before it was set up.
   private var isTurnedAway = false
 
@@ -135,6 +136,7 @@ actor ClientConnection: LoopDriver {
     let sent = self.sendOutgoing()
     let isBatchFull = self.receive(atMost: Self.batch)
     self.giveUpWaiting()
+    self.keepAlive()
     return sent || isBatchFull
   }
 
@@ -157,7 +159,22 @@ actor ClientConnection: LoopDriver {
     } else {
       interests.deadline = self.waiting.compactMap { self.calls[$0]?.waitsUntil }.min()
     }
+    if let keepsAliveAt { interests.deadline = min(interests.deadline ?? keepsAliveAt, keepsAliveAt) }
     return interests
+  }
+
+  /// A server ends calls on which nobody says anything: five times in that long the loop says that they are wanted.
+  private func keepAlive() {
+    let pause = self.configuration.limits.idleLimit / 5
+    guard !self.calls.isEmpty else { return self.keepsAliveAt = nil }
+    guard let due = self.keepsAliveAt else { return self.keepsAliveAt = .now + pause }
+    guard due <= .now else { return }
+    self.keepsAliveAt = .now + pause
+    for (id, open) in self.calls where open.isOpened {
+      guard self.transmit(FrameCodec.Frame(header: CallFrame(kind: .credit, callID: id))) else {
+        return self.loseConnection()
+      }
+    }
   }
 
   private func watchConnection() {
@@ -167,6 +184,7 @@ actor ClientConnection: LoopDriver {
       // A server that does not trust the key ends the connection without a word, and takes it once it does.
       case .disconnected: if self.isConnected { self.loseConnection() } else { self.isTurnedAway = true }
       case .refused: self.isTurnedAway = true
+      case .opened, .acceptFailed: break
       }
     }
     if !self.isConnected {
@@ -248,15 +266,27 @@ actor ClientConnection: LoopDriver {
       self.calls[call.id]?.isOpened = true
     }
     let first = open.isOpened ? nil : self.openingFrame(open)
-    for frame in FrameCodec.frames(of: parts, id: call.id, first: first) where !self.transmit(frame) {
-      return self.loseConnection()
+    for frame in FrameCodec.frames(of: parts, id: call.id, first: first) {
+      let header = self.headers.encode(frame.header)
+      guard header.count <= HeaderCoder.largest else { return self.refuse(call, header.count) }
+      guard self.socket.send([header] + frame.messages) == 0 else { return self.loseConnection() }
     }
+  }
+
+  /// A server would not know whose the header is, and so not answer.
+  private func refuse(_ call: ClientCall, _ bytes: Int) {
+    self.calls[call.id] = nil
+    call.fail(
+      RPCError(
+        code: .resourceExhausted,
+        message: "The call's metadata takes a header of \(bytes) bytes; the limit is \(HeaderCoder.largest).")
+    )
   }
 
   private func openingFrame(_ open: OpenCall) -> CallFrame {
     var frame = CallFrame(kind: .open, callID: open.call.id, method: open.request.method)
     frame.singleResponse = open.request.hasSingleResponse
-    if !frame.singleResponse { frame.credit = UInt64(open.call.openingGrant) }
+    if !frame.singleResponse { frame.credit = UInt64(open.call.openWindow()) }
     if let timeout = open.request.timeout {
       let left = timeout - open.began.duration(to: .now)
       frame.timeoutNanos = UInt64(max(1, left.wholeNanoseconds))
@@ -285,7 +315,7 @@ actor ClientConnection: LoopDriver {
       self.calls[frame.header.callID] = nil
       open.call.stopWriting(RPCError(code: .failedPrecondition, message: "The server has ended the call."))
       open.call.deliver(parts, end: .success(()))
-    } else if !open.call.deliver(parts) {
+    } else if open.call.deliver(parts) != .delivered {
       self.calls[frame.header.callID] = nil
       _ = self.transmit(FrameCodec.Frame(header: CallFrame(kind: .cancel, callID: frame.header.callID)))
       open.call.fail(

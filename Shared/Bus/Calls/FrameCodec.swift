@@ -56,6 +56,9 @@ enum FrameCodec {
     return frames
   }
 
+  /// Entries of one call's metadata: a header's two bytes can be an entry, and a call holds its metadata as long as it lasts.
+  static let mostEntries = 256
+
   static func status(of header: CallFrame) -> Status {
     let code = Status.Code(rawValue: Int(clamping: header.statusCode)) ?? .unknown
     return Status(code: code, message: header.statusMessage)

@@ -4,6 +4,9 @@ import Schemas
 /// Packs and unpacks headers, and remembers the last plain one of each direction: on a stream, one header follows
 /// another without a difference.
 struct HeaderCoder {
+  /// Bytes of the largest header.
+  static let largest = 64 << 10
+
   private var sent: (callID: UInt64, bytes: ZeroMQBytes)?
   private var received: (bytes: ZeroMQBytes, header: CallFrame)?
 
@@ -28,8 +31,11 @@ struct HeaderCoder {
 
   private mutating func header(_ bytes: ZeroMQBytes) -> CallFrame? {
     if let received, received.bytes == bytes { return received.header }
-    guard let header = try? bytes.withUnsafeBytes({ try CallFrame(serializedBytes: $0) }) else { return nil }
-    if Self.isPlain(header) { self.received = (bytes, header) }
+    guard bytes.count <= Self.largest,
+      let header = try? bytes.withUnsafeBytes({ try CallFrame(serializedBytes: $0) })
+    else { return nil }
+    // A copy: while the frame itself is kept, its sender counts it and its messages as not read (inproc).
+    if Self.isPlain(header) { self.received = (bytes.withUnsafeBytes { ZeroMQBytes(copying: $0) }, header) }
     return header
   }
 

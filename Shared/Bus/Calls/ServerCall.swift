@@ -16,6 +16,14 @@ final class ServerCall: Sendable {
   let parts: Parts
   let descriptor: MethodDescriptor
   let identity: PeerIdentity?
+  /// The connection's key, as it proved to have it.
+  let userID: String?
+  /// What its peer has here.
+  let peer: PeerBudget
+  /// Whether it has a place in the room that is kept for priority methods.
+  let isReserved: Bool
+  /// Times that the loop looked and nobody had said anything since.
+  let silence = Atomic<Int>(0)
   let deadline: ContinuousClock.Instant?
   /// A REQ socket asked: it gets one frame, with everything.
   let isEnveloped: Bool
@@ -30,16 +38,33 @@ final class ServerCall: Sendable {
   private let handles = Mutex(Handles())
 
   init(
-    key: Key, parts: Parts, descriptor: MethodDescriptor, identity: PeerIdentity?,
-    deadline: ContinuousClock.Instant?, isEnveloped: Bool, hasSingleResponse: Bool
+    key: Key, parts: Parts, descriptor: MethodDescriptor, identity: PeerIdentity?, userID: String?,
+    peer: PeerBudget, isReserved: Bool, deadline: ContinuousClock.Instant?, isEnveloped: Bool,
+    hasSingleResponse: Bool
   ) {
     self.key = key
     self.parts = parts
     self.descriptor = descriptor
     self.identity = identity
+    self.userID = userID
+    self.peer = peer
+    self.isReserved = isReserved
     self.deadline = deadline
     self.isEnveloped = isEnveloped
     self.hasSingleResponse = hasSingleResponse
+  }
+
+  /// The handler is about to run.
+  func enter() {
+    self.peer.calls.add(1, ordering: .sequentiallyConsistent)
+    if self.isReserved { self.peer.reservedCalls.add(1, ordering: .sequentiallyConsistent) }
+  }
+
+  /// The handler has returned: nothing of the call is here any more.
+  func leave() {
+    self.parts.release()
+    self.peer.calls.subtract(1, ordering: .sequentiallyConsistent)
+    if self.isReserved { self.peer.reservedCalls.subtract(1, ordering: .sequentiallyConsistent) }
   }
 
   func started(_ task: Task<Void, Never>) {

@@ -13,6 +13,8 @@ actor ServerConnection: LoopDriver {
   /// What tasks left for the loop.
   private struct Outbox {
     var outgoing: [ServerCall.Parts] = []
+    /// Calls that began to wait for room.
+    var waiting: [UInt64] = []
     var shutdown = Shutdown.none
     var handler: Handler?
     var finished: CheckedContinuation<Void, Never>?
@@ -23,6 +25,10 @@ actor ServerConnection: LoopDriver {
   private static let batch = 256
   /// How often the server looks whether the peers of its open calls are there.
   private static let probe: Duration = .seconds(1)
+  /// Pauses between looks whether there is room again: the first, and the longest.
+  private static let roomPauses: (Duration, Duration) = (.milliseconds(1), .milliseconds(64))
+  /// Budgets of peers that have nothing here any more are forgotten so often.
+  private static let upkeep: Duration = .seconds(10)
   /// Handlers that were cancelled have this long to return.
   private static let abandonment: Duration = .seconds(2)
 
@@ -41,6 +47,11 @@ actor ServerConnection: LoopDriver {
   private nonisolated let outbox = Mutex(Outbox())
   /// Handlers that have not returned.
   private nonisolated let active = Atomic<Int>(0)
+  /// And of them those in reserved room.
+  private nonisolated let reserved = Atomic<Int>(0)
+  /// Calls turned down for lack of room.
+  private nonisolated let rejected = Atomic<Int>(0)
+  private nonisolated let budget = ServerBudget()
 
   private var handler: Handler?
   private var headers = HeaderCoder()
@@ -52,6 +63,13 @@ actor ServerConnection: LoopDriver {
   /// No call's deadline is earlier.
   private var nextDeadline: ContinuousClock.Instant?
   private var nextProbe: ContinuousClock.Instant?
+  private var peers: [PeerKey: PeerBudget] = [:]
+  private var nextUpkeep: ContinuousClock.Instant?
+  /// Calls whose writers wait for room, first come first served.
+  private var waiting: [UInt64] = []
+  private var nextRoomCheck: ContinuousClock.Instant?
+  private var roomPause = ServerConnection.roomPauses.0
+  private var nextSilenceCheck: ContinuousClock.Instant?
   private var shutdown = Shutdown.none
   private var endsBefore: ContinuousClock.Instant?
   private var closesAt: ContinuousClock.Instant?
@@ -64,15 +82,14 @@ actor ServerConnection: LoopDriver {
     let socket = try Socket(ZMQ_ROUTER, isolated: endpoint.transport != .inproc)
     // An answer to a peer that is gone is an error that the loop hears of.
     try socket.set(ZMQ_ROUTER_MANDATORY, Int32(1))
-    // Credit bounds what is under way, see ClientConnection.
+    // Budgets bound what is under way, in bytes; a bound on messages could only stop calls that have room.
     try socket.set(ZMQ_SNDHWM, Int32(0))
-    try socket.set(ZMQ_RCVHWM, Int32(0))
     try socket.set(ZMQ_LINGER, Int32(500))
     try socket.set(ZMQ_MAXMSGSIZE, Int64(configuration.limits.maxMessageBytes) * 2)
     try socket.setHeartbeat(configuration.heartbeat)
-    self.authenticator = try socket.secure(security, at: endpoint)
+    self.authenticator = try socket.secure(security, at: endpoint, on: self.loop)
     self.access = AccessControl(
-      store: self.authenticator == nil ? nil : security.keys?.store, policy: configuration.policy)
+      watcher: self.authenticator == nil ? nil : security.keys?.watcher, policy: configuration.policy)
     self.monitor = try SocketMonitor(socket)
     try socket.bind(endpoint)
     self.endpoint = try socket.lastEndpoint()
@@ -105,7 +122,29 @@ actor ServerConnection: LoopDriver {
     if now { self.loop.wake() }
   }
 
-  private nonisolated func handlerReturned() {
+  nonisolated var load: ServerLoad {
+    ServerLoad(
+      openCalls: self.active.load(ordering: .relaxed), queuedBytes: self.budget.queued.bytes,
+      unreadBytes: self.budget.unread.bytes)
+  }
+
+  /// Calls that were turned down because their peer, or all peers, had too many open or too much to read.
+  nonisolated var rejectedCalls: Int { self.rejected.load(ordering: .relaxed) }
+
+  private nonisolated func countRejected() {
+    BusMetrics.count(.callsRejected)
+    self.rejected.add(1, ordering: .relaxed)
+  }
+
+  private nonisolated func waitsForRoom(_ call: UInt64) {
+    BusMetrics.count(.writesHeld)
+    self.outbox.withLock { $0.waiting.append(call) }
+    self.loop.wake()
+  }
+
+  private nonisolated func handlerReturned(_ call: ServerCall) {
+    call.leave()
+    if call.isReserved { self.reserved.subtract(1, ordering: .sequentiallyConsistent) }
     self.active.subtract(1, ordering: .sequentiallyConsistent)
     if self.outbox.withLock({ $0.shutdown != .none }) { self.loop.wake() }
   }
@@ -119,10 +158,14 @@ actor ServerConnection: LoopDriver {
   private func takeTurn() -> Bool {
     while let authenticator, authenticator.turn() {}
     while let event = self.monitor.next() {
-      guard event == .disconnected else { continue }
-      BusMetrics.count(.disconnects)
-      // The socket itself may learn of it a moment later.
-      if !self.calls.isEmpty { self.nextProbe = .now + .milliseconds(20) }
+      switch event {
+      case .disconnected:
+        BusMetrics.count(.disconnects)
+        // The socket itself may learn of it a moment later.
+        if !self.calls.isEmpty { self.nextProbe = .now + .milliseconds(20) }
+      case .acceptFailed(let error): DescriptorLimit.acceptFailed(error, at: self.endpoint)
+      case .opened, .connected, .refused: break
+      }
     }
     let sent = self.sendOutgoing()
     var received = 0
@@ -139,17 +182,29 @@ actor ServerConnection: LoopDriver {
       (self.socket.handle, ZMQ_POLLIN), (self.monitor.socket.handle, ZMQ_POLLIN),
     ])
     if let authenticator { interests.sockets.append((authenticator.socket.handle, ZMQ_POLLIN)) }
-    interests.deadline = [self.nextDeadline, self.nextProbe, self.endsBefore, self.closesAt].compactMap { $0 }
-      .min()
+    interests.deadline =
+      [
+        self.nextDeadline, self.nextProbe, self.endsBefore, self.closesAt, self.nextUpkeep,
+        self.nextRoomCheck,
+        self.nextSilenceCheck,
+      ].compactMap { $0 }.min()
     return interests
   }
 
   private func sendOutgoing() -> Bool {
-    let (outgoing, shutdown, handler) = self.outbox.withLock { outbox in
-      defer { outbox.outgoing.removeAll(keepingCapacity: true) }
-      return (outbox.outgoing, outbox.shutdown, outbox.handler)
+    let (outgoing, waiting, shutdown, handler) = self.outbox.withLock { outbox in
+      defer {
+        outbox.outgoing.removeAll(keepingCapacity: true)
+        outbox.waiting = []
+      }
+      return (outbox.outgoing, outbox.waiting, outbox.shutdown, outbox.handler)
     }
     self.handler = handler
+    if !waiting.isEmpty {
+      self.waiting += waiting
+      self.roomPause = Self.roomPauses.0
+      self.nextRoomCheck = .now + self.roomPause
+    }
     for parts in outgoing { self.send(of: parts) }
     if shutdown != self.shutdown { self.beginShutdown(shutdown) }
     if self.shutdown != .none, self.active.load(ordering: .sequentiallyConsistent) == 0, self.calls.isEmpty {
@@ -160,7 +215,10 @@ actor ServerConnection: LoopDriver {
 
   private func send(of parts: ServerCall.Parts) {
     var outgoing = parts.takeOutgoing()
+    let taken = outgoing
+    defer { parts.refund(taken) }
     guard let call = self.calls[parts.id] else { return }
+    call.silence.store(0, ordering: .relaxed)
     let isOver = outgoing.contains { if case .status = $0 { true } else { false } }
     if call.isEnveloped {
       self.envelopes[parts.id, default: []] += outgoing.filter {
@@ -182,15 +240,35 @@ actor ServerConnection: LoopDriver {
 
   /// - Returns: false where the peer is gone.
   private func transmit(_ frame: FrameCodec.Frame, to call: ServerCall) -> Bool {
-    self.transmit(frame, to: call.key.peer, isEnveloped: call.isEnveloped)
+    self.transmit(frame, to: call.key.peer, isEnveloped: call.isEnveloped, of: call.peer)
   }
 
-  private func transmit(_ frame: FrameCodec.Frame, to peer: ZeroMQBytes, isEnveloped: Bool) -> Bool {
-    var frames = [peer]
-    if isEnveloped { frames.append(ZeroMQBytes([])) }
-    frames.append(self.headers.encode(frame.header))
-    frames += frame.messages
-    return self.socket.send(frames) == 0
+  private func transmit(
+    _ frame: FrameCodec.Frame, to peer: ZeroMQBytes, isEnveloped: Bool, of budget: PeerBudget
+  ) -> Bool {
+    var header = self.headers.encode(frame.header)
+    if header.count > HeaderCoder.largest {
+      // The client could not take it: it gets what it needs to go on.
+      var short = frame.header
+      (short.metadata, short.trailingMetadata) = ([], [])
+      short.statusMessage = String(short.statusMessage.prefix(1000))
+      header = self.headers.encode(short)
+    }
+    let cost = header.count + FlowControl.cost(of: frame.messages.reduce(0) { $0 + $1.count })
+    return self.socket.send(
+      to: isEnveloped ? [peer, ZeroMQBytes([])] : [peer], header: header, messages: frame.messages,
+      charge: cost, to: budget.queued) == 0
+  }
+
+  /// What a peer has here: that of its key, or of its connection where there is none.
+  private func budget(of identity: PeerIdentity?, at connection: ZeroMQBytes) -> PeerBudget {
+    let key = identity.map { PeerKey.identity($0) } ?? .connection(connection)
+    if let budget = self.peers[key] { return budget }
+    let budget = PeerBudget(
+      name: identity?.description ?? "This connection", all: self.budget, limits: self.configuration.limits)
+    self.peers[key] = budget
+    if self.nextUpkeep == nil { self.nextUpkeep = .now + Self.upkeep }
+    return budget
   }
 
   private func forget(_ call: ServerCall) {
@@ -200,6 +278,7 @@ actor ServerConnection: LoopDriver {
     if self.calls.isEmpty {
       self.nextDeadline = nil
       self.nextProbe = nil
+      self.nextSilenceCheck = nil
     }
   }
 
@@ -207,13 +286,17 @@ actor ServerConnection: LoopDriver {
   private func end(_ call: ServerCall, with error: RPCError) {
     self.forget(call)
     call.abandon(error)
-    self.reject(call.key, isEnveloped: call.isEnveloped, error)
+    self.reject(call.key, isEnveloped: call.isEnveloped, error, of: call.peer)
   }
 
-  private func reject(_ key: ServerCall.Key, isEnveloped: Bool, _ error: RPCError) {
+  private func reject(
+    _ key: ServerCall.Key, isEnveloped: Bool, _ error: RPCError, of budget: PeerBudget? = nil
+  ) {
+    let budget = budget ?? self.budget(of: nil, at: key.peer)
+    guard budget.takesStatuses else { return BusMetrics.count(.refusalsDropped) }
     let status = CallPart.status(Status(code: Status.Code(error.code), message: error.message), [:])
     for frame in FrameCodec.frames(of: [status], id: key.id) {
-      _ = self.transmit(frame, to: key.peer, isEnveloped: isEnveloped)
+      _ = self.transmit(frame, to: key.peer, isEnveloped: isEnveloped, of: budget)
     }
   }
 
@@ -240,8 +323,10 @@ actor ServerConnection: LoopDriver {
     }
     guard let call = self.tokens[key].flatMap({ self.calls[$0] }) else {
       if !frame.messages.isEmpty { BusMetrics.count(.lateFrames) }
+      if isEnveloped { self.refuseMalformed(frames, isEnveloped: true) }
       return
     }
+    call.silence.store(0, ordering: .relaxed)
     switch frame.header.kind {
     case .cancel:
       self.forget(call)
@@ -267,38 +352,62 @@ actor ServerConnection: LoopDriver {
   {
     let header = frame.header
     guard self.tokens[key] == nil else { return BusMetrics.count(.malformed) }
+    var peer: PeerBudget?
     do throws(RPCError) {
-      let descriptor = try self.accept(frame)
-      let identity = try self.access.caller(of: header.method, userID: source.property("User-Id"))
+      let userID = source.property("User-Id")
+      let identity = try self.access.caller(of: header.method, userID: userID)
+      let budget = self.budget(of: identity, at: key.peer)
+      peer = budget
+      let descriptor = try self.accept(frame, isEnveloped: isEnveloped)
+      let isPriority = self.configuration.priorityMethods.contains(header.method)
+      let isReserved = try self.admit(budget, isPriority: isPriority)
       let token = self.nextToken
       self.nextToken += 1
       let parts = ServerCall.Parts(
         id: token, limits: self.configuration.limits,
         maxMessageBytes: self.configuration.limits.maxMessageBytes,
+        budget: CallBudget(
+          peer: budget, isReserved: isPriority, waitForRoom: { [weak self] in self?.waitsForRoom($0) }),
         announce: { [weak self] parts, isNew, now in self?.announce(parts, isNew: isNew, now: now) })
       let call = ServerCall(
-        key: key, parts: parts, descriptor: descriptor, identity: identity,
-        deadline: header.timeoutNanos > 0
-          ? .now + .nanoseconds(Int64(clamping: header.timeoutNanos)) : nil,
+        key: key, parts: parts, descriptor: descriptor, identity: identity, userID: userID, peer: budget,
+        isReserved: isReserved,
+        deadline: self.deadline(header, isReserved: isReserved),
         isEnveloped: isEnveloped, hasSingleResponse: header.singleResponse)
-      self.calls[token] = call
-      self.tokens[key] = token
-      if let deadline = call.deadline { self.nextDeadline = min(self.nextDeadline ?? deadline, deadline) }
-      if self.nextProbe == nil { self.nextProbe = .now + Self.probe }
-      if header.credit > 0 { parts.grant(header.credit) }
-      self.deliver(frame, to: call, metadata: FrameCodec.metadata(header.metadata))
-      if !header.halfClose, !isEnveloped {
-        let credit = CallFrame(kind: .credit, callID: key.id, credit: UInt64(parts.openingGrant))
-        _ = self.transmit(FrameCodec.Frame(header: credit), to: call)
-      }
-      self.start(call)
+      self.begin(call, token: token, frame, isPriority: isPriority)
     } catch {
-      self.reject(key, isEnveloped: isEnveloped, error)
+      self.reject(key, isEnveloped: isEnveloped, error, of: peer)
     }
   }
 
+  private func deadline(_ header: CallFrame, isReserved: Bool) -> ContinuousClock.Instant? {
+    let asked: Duration? =
+      header.timeoutNanos > 0 ? .nanoseconds(Int64(clamping: header.timeoutNanos)) : nil
+    let most = isReserved ? self.configuration.limits.reservedTime : nil
+    return [asked, most].compactMap { $0 }.min().map { .now + $0 }
+  }
+
+  private func begin(_ call: ServerCall, token: UInt64, _ frame: FrameCodec.Frame, isPriority: Bool) {
+    self.calls[token] = call
+    self.tokens[call.key] = token
+    if let deadline = call.deadline { self.nextDeadline = min(self.nextDeadline ?? deadline, deadline) }
+    if self.nextProbe == nil { self.nextProbe = .now + Self.probe }
+    if self.nextSilenceCheck == nil { self.nextSilenceCheck = .now + self.configuration.limits.idleLimit / 4 }
+    if frame.header.credit > 0 { call.parts.grant(frame.header.credit) }
+    let givesWindow = call.peer.hasRoomForWindow
+    self.active.add(1, ordering: .sequentiallyConsistent)
+    if call.isReserved { self.reserved.add(1, ordering: .sequentiallyConsistent) }
+    call.enter()
+    self.deliver(frame, to: call, metadata: FrameCodec.metadata(frame.header.metadata))
+    if givesWindow, !frame.header.halfClose, !call.isEnveloped {
+      let credit = CallFrame(kind: .credit, callID: call.key.id, credit: UInt64(call.parts.openWindow()))
+      _ = self.transmit(FrameCodec.Frame(header: credit), to: call)
+    }
+    self.start(call, isPriority: isPriority)
+  }
+
   /// Whether a call may begin, whoever makes it.
-  private func accept(_ frame: FrameCodec.Frame) throws(RPCError) -> MethodDescriptor {
+  private func accept(_ frame: FrameCodec.Frame, isEnveloped: Bool) throws(RPCError) -> MethodDescriptor {
     guard self.shutdown == .none, self.handler != nil else {
       throw RPCError(code: .unavailable, message: "\(self.endpoint) is shutting down.")
     }
@@ -306,17 +415,57 @@ actor ServerConnection: LoopDriver {
       throw RPCError(
         code: .unimplemented, message: "\"\(frame.header.method)\" is no method: package.Service/Method.")
     }
-    let limits = self.configuration.limits
-    guard self.active.load(ordering: .relaxed) < limits.maxOpenCalls else {
-      BusMetrics.count(.callsRejected)
+    guard frame.header.metadata.count <= FrameCodec.mostEntries else {
       throw RPCError(
-        code: .resourceExhausted, message: "\(limits.maxOpenCalls) calls are open, which is the limit.")
+        code: .resourceExhausted,
+        message:
+          "The call's metadata has \(frame.header.metadata.count) entries; the limit is \(FrameCodec.mostEntries)."
+      )
     }
+    guard !isEnveloped || !frame.messages.isEmpty else {
+      throw RPCError(
+        code: .invalidArgument,
+        message:
+          "A REQ socket makes unary calls: their message comes with the header, and has_message says so.")
+    }
+    let limits = self.configuration.limits
     if let size = frame.messages.map(\.count).max(), size > limits.maxMessageBytes {
       BusMetrics.count(.tooLarge)
       throw Self.tooLarge(size, limits)
     }
     return descriptor
+  }
+
+  /// Whether there is room for another call of a peer.
+  /// - Returns: whether it takes room that is kept for priority methods.
+  private func admit(_ peer: PeerBudget, isPriority: Bool) throws(RPCError) -> Bool {
+    let limits = self.configuration.limits
+    let (all, own) = (self.active.load(ordering: .relaxed), peer.calls.load(ordering: .relaxed))
+    guard peer.hasRoom(isReserved: isPriority) || self.budget.queued.bytes >= limits.maxQueuedBytes else {
+      self.countRejected()
+      throw RPCError(
+        code: .resourceExhausted,
+        message:
+          "\(peer.name) has \(peer.queued.bytes) bytes here to read; the limit of one peer is \(limits.maxQueuedBytesPerPeer). Read them first."
+      )
+    }
+    // The more calls are open, the fewer may one peer have of them; the last quarter is for those that have none.
+    let common = limits.maxOpenCalls - limits.maxOpenCalls / 4
+    let hasShare = own == 0 ? all < limits.maxOpenCalls : own < common - all
+    if hasShare, own < limits.maxOpenCallsPerPeer { return false }
+    let reserved = self.reserved.load(ordering: .relaxed)
+    if isPriority, reserved < limits.reservedCalls,
+      peer.reservedCalls.load(ordering: .relaxed) < limits.reservedCallsPerPeer
+    {
+      return true
+    }
+    self.countRejected()
+    throw RPCError(
+      code: .resourceExhausted,
+      message: own >= limits.maxOpenCallsPerPeer
+        ? "\(peer.name) has \(own) calls open; the limit of one peer is \(limits.maxOpenCallsPerPeer). End some first."
+        : "\(all) calls of all peers are open, and the limit is \(limits.maxOpenCalls), of which one peer has its part. Try again later."
+    )
   }
 
   private static func tooLarge(_ size: Int, _ limits: CallLimits) -> RPCError {
@@ -336,51 +485,71 @@ actor ServerConnection: LoopDriver {
       }
       parts.append(.message(message))
     }
-    guard !parts.isEmpty || frame.header.halfClose else { return }
-    if !call.parts.deliver(parts, end: frame.header.halfClose ? .success(()) : nil) {
+    // A REQ socket cannot say more than it said.
+    let isComplete = frame.header.halfClose || call.isEnveloped
+    guard !parts.isEmpty || isComplete else { return }
+    switch call.parts.deliver(parts, end: isComplete ? .success(()) : nil) {
+    case .delivered: break
+    case .beyondWindow:
+      BusMetrics.count(.unreadRejected)
       let error = RPCError(code: .resourceExhausted, message: "The client sent more than it had credit for.")
       self.end(call, with: error)
+    case .beyondBudget:
+      BusMetrics.count(.unreadRejected)
+      self.end(call, with: RPCError(code: .resourceExhausted, message: call.peer.beyondUnread))
     }
   }
 
-  private func start(_ call: ServerCall) {
-    guard let handler = self.handler else { return }
+  private func start(_ call: ServerCall, isPriority: Bool) {
     BusMetrics.count(.callsStarted)
-    self.active.add(1, ordering: .sequentiallyConsistent)
-    let peer = call.identity?.description ?? "zeromq"
-    let local = self.endpoint.description
-    call.started(
-      Task { [self] in
-        await PeerIdentity.$current.withValue(call.identity) {
-          await withServerContextRPCCancellationHandle { cancellation in
-            call.entered(cancellation)
-            var context = ServerContext(
-              descriptor: call.descriptor, remotePeer: peer, localPeer: local, cancellation: cancellation)
-            context.transportSpecific = call.identity
-            let writer = ServerWriter(call: call)
-            let stream = RPCStream(
-              descriptor: call.descriptor,
-              inbound: RPCAsyncSequence(wrapping: CallParts(call: call.parts)),
-              outbound: RPCWriter.Closable(wrapping: writer))
-            await handler(stream, context)
-            await writer.finish()
-          }
-        }
-        self.handlerReturned()
-      })
+    guard let handler = self.handler else { return self.handlerReturned(call) }
+    let serve: @Sendable () async -> Void = { [self] in
+      await self.serve(call, handler)
+      self.handlerReturned(call)
+    }
+    // A priority has threads of its own: handlers that hold all the others do not hold up a stop.
+    call.started(Task(priority: isPriority ? .high : nil, operation: serve))
+  }
+
+  private nonisolated func serve(_ call: ServerCall, _ handler: Handler) async {
+    await PeerIdentity.$current.withValue(call.identity) {
+      await withServerContextRPCCancellationHandle { cancellation in
+        call.entered(cancellation)
+        var context = ServerContext(
+          descriptor: call.descriptor, remotePeer: call.identity?.description ?? "zeromq",
+          localPeer: self.endpoint.description, cancellation: cancellation)
+        context.transportSpecific = call.identity
+        let writer = ServerWriter(call: call)
+        let stream = RPCStream(
+          descriptor: call.descriptor,
+          inbound: RPCAsyncSequence(wrapping: CallParts(call: call.parts)),
+          outbound: RPCWriter.Closable(wrapping: writer))
+        await handler(stream, context)
+        await writer.finish()
+      }
+    }
   }
 
   // MARK: Time
 
   private func lookAtClock() {
-    guard self.nextDeadline != nil || self.nextProbe != nil || self.shutdown != .none else { return }
+    guard
+      self.nextDeadline != nil || self.nextProbe != nil || self.shutdown != .none || self.nextUpkeep != nil
+    else { return }
     let now = ContinuousClock.now
     if let end = self.closesAt, end <= now { return self.loop.stop() }
     if let deadline = self.nextDeadline, deadline <= now { self.expire(now) }
     if let probe = self.nextProbe, probe <= now { self.probePeers(now) }
+    if let check = self.nextRoomCheck, check <= now { self.wakeWriters(now) }
+    if let check = self.nextSilenceCheck, check <= now { self.endSilent(now) }
+    if let upkeep = self.nextUpkeep, upkeep <= now {
+      self.peers = self.peers.filter { !$0.value.isUnused }
+      self.nextUpkeep = self.peers.isEmpty ? nil : now + Self.upkeep
+    }
+    if !self.calls.isEmpty, self.access.keysChanged() { self.endRevoked() }
     if let end = self.endsBefore, end <= now {
       // Who has not returned by now does not hold up the process.
-      if self.shutdown == .immediate { self.loop.stop() } else { self.beginShutdown(.immediate) }
+      if self.shutdown == .immediate { self.loop.stop() } else { self.shutDown(gracefully: false) }
     }
   }
 
@@ -393,15 +562,58 @@ actor ServerConnection: LoopDriver {
     self.nextDeadline = self.calls.values.compactMap(\.deadline).min()
   }
 
+  /// Where there is room again, who waited longest goes on first.
+  private func wakeWriters(_ now: ContinuousClock.Instant) {
+    let before = self.waiting.count
+    self.waiting.removeAll { id in
+      guard let call = self.calls[id] else { return true }
+      let isPriority = self.configuration.priorityMethods.contains(call.descriptor.fullyQualifiedMethod)
+      guard call.peer.hasRoom(isReserved: isPriority) else { return false }
+      call.parts.wakeWriters()
+      return true
+    }
+    self.roomPause =
+      self.waiting.count < before ? Self.roomPauses.0 : min(self.roomPause * 2, Self.roomPauses.1)
+    self.nextRoomCheck = self.waiting.isEmpty ? nil : now + self.roomPause
+  }
+
+  private func endSilent(_ now: ContinuousClock.Instant) {
+    let limit = self.configuration.limits.idleLimit
+    for call in self.calls.values where call.silence.add(1, ordering: .relaxed).newValue > 4 {
+      BusMetrics.count(.callsIdle)
+      self.end(
+        call,
+        with: RPCError(
+          code: .deadlineExceeded,
+          message:
+            "Nobody said anything on the call for \(limit). A client that waits sends an empty CREDIT frame now and then."
+        ))
+    }
+    self.nextSilenceCheck = self.calls.isEmpty ? nil : now + limit / 4
+  }
+
+  private func endRevoked() {
+    for call in self.calls.values
+    where !self.access.stillAllows(
+      call.descriptor.fullyQualifiedMethod, to: call.identity, userID: call.userID)
+    {
+      BusMetrics.count(.revoked)
+      self.end(
+        call, with: RPCError(code: .unauthenticated, message: "The key is not authorized any more."))
+    }
+  }
+
   /// ROUTER tells that a peer is gone only when something is sent to it.
   private func probePeers(_ now: ContinuousClock.Instant) {
     let ping = FrameCodec.Frame(header: CallFrame(kind: .ping))
     // A REQ socket would take the ping for its answer.
-    for peer in Set(self.calls.values.lazy.filter { !$0.isEnveloped }.map(\.key.peer))
-    where !self.transmit(ping, to: peer, isEnveloped: false) {
+    let peers = self.calls.values.lazy.filter { !$0.isEnveloped }.map { ($0.key.peer, $0.peer) }
+    for (peer, budget) in Dictionary(peers, uniquingKeysWith: { first, _ in first })
+    where budget.takesStatuses && !self.transmit(ping, to: peer, isEnveloped: false, of: budget) {
       self.lose(peer)
     }
-    self.nextProbe = self.calls.isEmpty ? nil : now + Self.probe
+    self.nextProbe =
+      self.calls.isEmpty ? nil : now + (self.access.hasKeys ? AccessControl.interval : Self.probe)
   }
 
   private func beginShutdown(_ shutdown: Shutdown) {

@@ -13,6 +13,8 @@ public final class ZeroMQServerTransport: ServerTransport {
     public var heartbeat: Duration = .seconds(2)
     /// Which role may call which method; used where there are keys.
     public var policy = AccessPolicy.fleet
+    /// Methods that get in and run whatever else is open: see ``CallLimits/reservedCalls``. Short unary ones.
+    public var priorityMethods = AccessPolicy.priorityMethods
 
     public init() {}
   }
@@ -31,6 +33,12 @@ public final class ZeroMQServerTransport: ServerTransport {
     self.endpoint = self.connection.endpoint
   }
 
+  /// What is open and held now.
+  public var load: ServerLoad { self.connection.load }
+
+  /// Calls that were turned down for lack of room since the start.
+  var rejectedCalls: Int { self.connection.rejectedCalls }
+
   /// Where the socket is bound, with its real port.
   public var boundEndpoint: Endpoint { get async throws { self.endpoint } }
 
@@ -48,4 +56,14 @@ public final class ZeroMQServerTransport: ServerTransport {
   }
 
   public func beginGracefulShutdown() { self.connection.shutDown(gracefully: true) }
+}
+
+/// What calls take of a server at one moment.
+public struct ServerLoad: Sendable, Hashable {
+  /// Calls whose handlers have not returned.
+  public var openCalls: Int
+  /// Bytes of messages that peers have not read, as far as they did not leave the process.
+  public var queuedBytes: Int
+  /// Bytes of messages that handlers have not dealt with.
+  public var unreadBytes: Int
 }

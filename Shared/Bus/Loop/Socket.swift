@@ -1,3 +1,4 @@
+import CPoller
 import CZeroMQ
 import Foundation
 
@@ -10,7 +11,11 @@ final class SocketContext: @unchecked Sendable {
 
   let handle: UnsafeMutableRawPointer?
 
-  init() { self.handle = zmq_ctx_new() }
+  init() {
+    self.handle = zmq_ctx_new()
+    // All inproc sockets of a process share one context, whose default is 1023.
+    if let handle { zmq_ctx_set(handle, ZMQ_MAX_SOCKETS, Int32(min(DescriptorLimit.current.soft, 16_384))) }
+  }
 
   // The last socket to close lets go of its context, so that nothing is open in it any more.
   deinit {
@@ -41,7 +46,7 @@ final class Socket: @unchecked Sendable {
   private init(_ type: Int32, in context: SocketContext) throws {
     guard let handle = context.handle.flatMap({ zmq_socket($0, type) }) else {
       throw BusError(
-        .systemFailure, "ZeroMQ has no room for another socket: raise the limit of files (ulimit -n).")
+        .systemFailure, "ZeroMQ has no room for another socket. \(DescriptorLimit.advice)")
     }
     self.context = context
     self.handle = handle
@@ -98,13 +103,16 @@ final class Socket: @unchecked Sendable {
       throw BusError(
         .endpointInUse, "\(endpoint) is taken: another process is bound there. Stop it or choose another.")
     }
-    throw BusError(.endpointUnavailable, "\(endpoint) cannot be bound: \(Self.describe(error)).")
+    throw BusError(
+      .endpointUnavailable, "\(endpoint) cannot be bound: \(Self.describe(error)).\(Self.advice(error))")
   }
 
   func connect(_ endpoint: Endpoint) throws {
     let error = czmq_connect(self.handle, endpoint.description)
     guard error == 0 else {
-      throw BusError(.endpointUnavailable, "\(endpoint) cannot be connected: \(Self.describe(error)).")
+      throw BusError(
+        .endpointUnavailable,
+        "\(endpoint) cannot be connected: \(Self.describe(error)).\(Self.advice(error))")
     }
   }
 
@@ -137,6 +145,23 @@ final class Socket: @unchecked Sendable {
     return 0
   }
 
+  /// Sends a message whose bytes an account holds until ZeroMQ has written them.
+  /// - Returns: 0, or the error number of its first frame; then nothing was sent.
+  func send(
+    to address: [ZeroMQBytes], header: ZeroMQBytes, messages: [ZeroMQBytes], charge: Int,
+    to account: ByteAccount
+  ) -> Int32 {
+    for frame in address {
+      let error = frame.send(on: self.handle, more: true)
+      if error != 0 { return error }
+    }
+    let error = header.withUnsafeBytes {
+      czmq_send_charged(
+        $0.baseAddress, $0.count, Int64(charge), account.handle, self.handle, messages.isEmpty ? 0 : 1)
+    }
+    return error != 0 || messages.isEmpty ? error : self.send(messages)
+  }
+
   /// The next message's frames, or nil if there is none. A message of more frames than `limit` comes with `limit` + 1.
   func receive(limit: Int) -> [ZeroMQBytes]? {
     guard let first = ZeroMQBytes.receive(on: self.handle) else { return nil }
@@ -145,7 +170,12 @@ final class Socket: @unchecked Sendable {
       guard let frame = ZeroMQBytes.receive(on: self.handle) else { break }
       if frames.count <= limit { frames.append(frame) } else { frames[limit] = frame }
     }
+    if let connection = frames.last?.connection { cpoller_delivered(connection) }
     return frames
+  }
+
+  private static func advice(_ error: Int32) -> String {
+    DescriptorLimit.isExhausted(error) ? " " + DescriptorLimit.advice : ""
   }
 
   static func describe(_ error: Int32) -> String { String(cString: zmq_strerror(error)) }

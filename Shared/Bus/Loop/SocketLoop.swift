@@ -38,7 +38,7 @@ final class SocketLoop: SerialExecutor {
     self.wakeup = czmq_eventfd()
     guard self.wakeup >= 0 else {
       throw BusError(
-        .systemFailure, "No file descriptor is left for another socket. Raise the limit (ulimit -n).")
+        .systemFailure, "No file descriptor is left for another socket. \(DescriptorLimit.advice)")
     }
   }
 

@@ -4,24 +4,41 @@ import GRPCCore
 ///
 /// `@unchecked Sendable`: only the loop of one socket touches it.
 final class AccessControl: @unchecked Sendable {
-  /// How long an answer of the store is believed: a revoked key works no longer than this.
-  private static let belief: Duration = .milliseconds(500)
+  /// A loop that has connections looks so often whether a key was revoked.
+  static let interval: Duration = .milliseconds(500)
 
   /// Nil without keys: then everything is allowed.
-  private let store: KeyStore?
+  private let watcher: KeyWatcher?
   private let policy: AccessPolicy
-  /// By public key; connections have only keys that were authorized once, so this is bounded by the store.
-  private var beliefs: [String: (identity: PeerIdentity?, until: ContinuousClock.Instant)] = [:]
+  private var version: UInt64
 
-  init(store: KeyStore?, policy: AccessPolicy) {
-    self.store = store
+  init(watcher: KeyWatcher?, policy: AccessPolicy) {
+    self.watcher = watcher
     self.policy = policy
+    self.version = watcher?.snapshot.version ?? 0
+  }
+
+  /// Whether there are keys, and so whether one can be revoked.
+  var hasKeys: Bool { self.watcher != nil }
+
+  /// Whether the keys changed since this was last asked.
+  func keysChanged() -> Bool {
+    guard let version = self.watcher?.snapshot.version, version != self.version else { return false }
+    self.version = version
+    return true
+  }
+
+  /// Whether a peer is still who it was when its call began, and may still make it.
+  func stillAllows(_ method: String, to identity: PeerIdentity?, userID: String?) -> Bool {
+    guard self.watcher != nil else { return true }
+    guard let known = self.identity(userID), known == identity else { return false }
+    return self.policy.mayCall(method, as: known.role)
   }
 
   /// - Parameter userID: what the connection's authentication wrote.
   /// - Returns: who calls; nil without keys.
   func caller(of method: String, userID: String?) throws(RPCError) -> PeerIdentity? {
-    guard self.store != nil else { return nil }
+    guard self.watcher != nil else { return nil }
     guard let identity = self.identity(userID) else {
       BusMetrics.count(.turnedAway)
       throw RPCError(code: .unauthenticated, message: "The key is not authorized, or not any more.")
@@ -37,7 +54,7 @@ final class AccessControl: @unchecked Sendable {
   func publisher(of topic: Topic, named name: String, userID: String?) -> (
     allowed: Bool, identity: PeerIdentity?
   ) {
-    guard self.store != nil else { return (true, nil) }
+    guard self.watcher != nil else { return (true, nil) }
     guard let identity = self.identity(userID), identity.name == name,
       self.policy.mayPublish(topic, as: identity)
     else {
@@ -48,12 +65,7 @@ final class AccessControl: @unchecked Sendable {
   }
 
   /// - Parameter userID: the connection's public key, as the authenticator wrote it.
-  private func identity(_ userID: String?) -> PeerIdentity? {
-    guard let store, let userID else { return nil }
-    let now = ContinuousClock.now
-    if let belief = self.beliefs[userID], belief.until > now { return belief.identity }
-    let identity = store.identity(ofPublicKey: userID)
-    self.beliefs[userID] = (identity, now + Self.belief)
-    return identity
+  func identity(_ userID: String?) -> PeerIdentity? {
+    userID.flatMap { self.watcher?.identity(ofPublicKey: $0) }
   }
 }

@@ -24,7 +24,7 @@ public struct AccessPolicy: Sendable, Hashable {
       "fleetloop.v1.IngestService/Upload",
       "fleetloop.v1.InferenceService/Act", "fleetloop.v1.InferenceService/Predict",
       "fleetloop.v1.RolloutService/GetDesiredVersion", "fleetloop.v1.RolloutService/ReportVersion",
-      "fleetloop.v1.ModelRegistryService/GetModel",
+      "fleetloop.v1.ModelRegistryService/GetModel", "fleetloop.v1.MonitorService/ReportSafety",
       // Served by agents: their own control programs have the robot's key.
       "fleetloop.v1.RobotService/*",
     ]
@@ -35,6 +35,11 @@ public struct AccessPolicy: Sendable, Hashable {
         .rollout: ["releases"], .training: ["training"],
       ])
   }()
+
+  /// The fleet's methods that must get through whatever else is open: a safety stop, and what says how things are.
+  public static let priorityMethods: Set<String> = [
+    "grpc.health.v1.Health/Check", "fleetloop.v1.RobotService/Stop", "fleetloop.v1.RobotService/GetStatus",
+  ]
 
   /// - Parameter method: full name, "package.Service/Method".
   public func mayCall(_ method: String, as role: Role) -> Bool {

@@ -6,10 +6,10 @@ public struct ServerSecurity: Sendable {
   /// Peers need an authorized key.
   /// - Throws: ``BusError`` where the store's own key is missing or malformed.
   public static func curve(_ store: KeyStore) throws -> ServerSecurity {
-    ServerSecurity(keys: (store, try store.own().pair))
+    ServerSecurity(keys: (.of(store), try store.own().pair))
   }
 
-  let keys: (store: KeyStore, own: KeyPair)?
+  let keys: (watcher: KeyWatcher, own: KeyPair)?
 }
 
 /// How a socket that connects proves who it is, and knows whom it reached.

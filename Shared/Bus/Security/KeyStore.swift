@@ -1,9 +1,9 @@
 import Foundation
+import Schemas
 
 /// A folder of keys: `own.json`, this process's identity and key pair, and `authorized/NAME.json`, the public keys of those it trusts.
 ///
-/// The folder is read again at each handshake, so that a key that is authorized or revoked there counts at once
-/// for new connections; a peer that was refused tries again every three seconds.
+/// Sockets see a change within half a second, see ``KeyWatcher``; a peer that was refused tries again every three seconds.
 public struct KeyStore: Sendable, Hashable {
   /// Of `authorized/NAME.json`.
   public struct AuthorizedKey: Sendable, Hashable, Codable {
@@ -74,7 +74,7 @@ public struct KeyStore: Sendable, Hashable {
     try self.write(key, to: self.file(of: key.name), permissions: 0o644)
   }
 
-  /// Trusts a name no longer. Its connections end at the next message that it sends.
+  /// Trusts a name no longer. Its calls and subscriptions end within a second or two.
   /// - Throws: ``BusError`` where no such name is trusted.
   public func revoke(_ name: String) throws {
     try Self.check(name: name)
@@ -94,19 +94,14 @@ public struct KeyStore: Sendable, Hashable {
   /// Every trusted key, by name. Files that are no keys are left out.
   public func authorized() -> [AuthorizedKey] {
     let files = (try? FileManager.default.contentsOfDirectory(atPath: self.authorizedFolder)) ?? []
-    return files.sorted().compactMap { file in
-      guard file.hasSuffix(".json") else { return nil }
-      let key: AuthorizedKey? = try? self.read("\(self.authorizedFolder)/\(file)")
-      // A file's name is the name it speaks for: one file cannot give out another's name.
-      return key.flatMap { "\($0.name).json" == file ? $0 : nil }
-    }
+    return files.sorted().compactMap { self.authorizedKey(inFile: "\(self.authorizedFolder)/\($0)") }
   }
 
-  /// Who holds a key; nil where it is not trusted. A process trusts its own: a robot's control program has its agent's.
-  func identity(ofPublicKey key: String) -> PeerIdentity? {
-    if let known = self.authorized().first(where: { $0.publicKey == key }) { return known.identity }
-    guard let own = try? self.own(), own.pair.publicKey == key else { return nil }
-    return own.identity
+  /// The key of a file; nil where it is none.
+  func authorizedKey(inFile path: String) -> AuthorizedKey? {
+    guard let key: AuthorizedKey = try? self.read(path) else { return nil }
+    // A file's name is the name it speaks for: one file cannot give out another's name.
+    return path.hasSuffix("/\(key.name).json") ? key : nil
   }
 
   // MARK: Files
@@ -115,13 +110,8 @@ public struct KeyStore: Sendable, Hashable {
 
   /// Names become file names and parts of topics.
   static func check(name: String) throws {
-    let allowed = name.utf8.allSatisfy {
-      (0x30...0x39).contains($0) || (0x41...0x5A).contains($0) || (0x61...0x7A).contains($0)
-        || [0x2D, 0x2E, 0x5F].contains($0)
-    }
-    guard allowed, !name.isEmpty, name.utf8.count <= 64, name.first != "." else {
-      throw BusError(
-        .invalidKey, "\"\(name)\" is no name: use 1 to 64 letters, digits, '-', '_' and '.', not first.")
+    guard Names.isValid(name) else {
+      throw BusError(.invalidKey, "'\(name.prefix(64))' is no name: \(Names.rule).")
     }
   }
 

@@ -24,12 +24,19 @@ public final class Publisher: Sendable {
     public var queuedMessages = 1000
     /// Bytes that may wait for ZeroMQ.
     public var queuedBytes = 64 << 20
-    public var maxMessageBytes = 64 << 20
+    public var maxMessageBytes = SocketLimits.topicMessage
     /// How long ``Publisher/publish(_:to:)`` waits for room before it drops the message.
     public var patience: Duration = .seconds(1)
     public var reconnectPause: Duration = .milliseconds(50)
     public var maxReconnectPause: Duration = .seconds(2)
     public var heartbeat: Duration = .seconds(2)
+    /// Topics that a peer (a key; without keys a connection) may subscribe to, and their bytes; who goes beyond has its
+    /// connection ended.
+    public var maxSubscriptionsPerPeer = 1000
+    public var maxSubscribedBytesPerPeer = 64 << 10
+    /// And all peers.
+    public var maxSubscriptions = 65_536
+    public var maxSubscribedBytes = 4 << 20
 
     public init() {}
   }
@@ -125,12 +132,12 @@ public struct TopicSecurity: Sendable {
   let client: ClientSecurity
 
   /// Binds or connects.
-  func attach(_ socket: Socket, _ attachment: Attachment) throws -> (
+  func attach(_ socket: Socket, _ attachment: Attachment, on loop: SocketLoop) throws -> (
     endpoint: Endpoint?, authenticator: Authenticator?
   ) {
     switch attachment {
     case .bind(let endpoint):
-      let authenticator = try socket.secure(self.server, at: endpoint)
+      let authenticator = try socket.secure(self.server, at: endpoint, on: loop)
       try socket.bind(endpoint)
       return (try socket.lastEndpoint(), authenticator)
     case .connect(let endpoints):

@@ -25,10 +25,14 @@ final class PublisherConnection: LoopDriver {
 
   /// Topics whose sequence is remembered; a publisher of more starts anew, which subscribers see as a new session.
   private static let mostTopics = 10_000
+  /// Requests of subscribers that are read before the loop looks at its other work.
+  private static let batch = 256
 
   private let loop: SocketLoop
   private let socket: Socket
+  private let monitor: SocketMonitor
   private let authenticator: Authenticator?
+  private let access: AccessControl
   let endpoint: Endpoint?
   private let identity: String
   private let configuration: Publisher.Configuration
@@ -36,6 +40,8 @@ final class PublisherConnection: LoopDriver {
   private let queue = Mutex(Queue())
   /// Of the loop only; locked because the compiler cannot know that.
   private let sending = Mutex(Sending())
+  /// As above.
+  private let subscriptions: Mutex<SubscriptionTable>
 
   private struct Sending {
     /// Messages that ZeroMQ did not take yet.
@@ -64,7 +70,21 @@ final class PublisherConnection: LoopDriver {
     try socket.set(ZMQ_RECONNECT_IVL, configuration.reconnectPause.wholeMilliseconds)
     try socket.set(ZMQ_RECONNECT_IVL_MAX, configuration.maxReconnectPause.wholeMilliseconds)
     try socket.setHeartbeat(configuration.heartbeat)
-    (self.endpoint, self.authenticator) = try security.attach(socket, attachment)
+    // Each subscription is told, and a few at a time: ZeroMQ takes all that has come before it tells of the first.
+    try socket.set(ZMQ_XPUB_VERBOSER, Int32(1))
+    // 2 and not 1: under CURVE ZeroMQ puts the user's name before the first request and never takes it off the count, so
+    // that with 1 there would be no room for a request, ever.
+    try socket.set(ZMQ_RCVHWM, Int32(2))
+    try socket.set(ZMQ_MAXMSGSIZE, Int64(SocketLimits.request))
+    self.monitor = try SocketMonitor(socket)
+    (self.endpoint, self.authenticator) = try security.attach(socket, attachment, on: self.loop)
+    self.access = AccessControl(
+      watcher: self.authenticator == nil ? nil : security.server.keys?.watcher, policy: .fleet)
+    self.subscriptions = Mutex(
+      SubscriptionTable(
+        perPeer: .init(
+          count: configuration.maxSubscriptionsPerPeer, bytes: configuration.maxSubscribedBytesPerPeer),
+        inAll: .init(count: configuration.maxSubscriptions, bytes: configuration.maxSubscribedBytes)))
     self.socket = socket
   }
 
@@ -198,14 +218,70 @@ final class PublisherConnection: LoopDriver {
 
   func turn() -> Bool {
     while let authenticator, authenticator.turn() {}
+    self.watchConnections()
     // Subscriptions come in as messages; ZeroMQ has noted them already.
-    while self.socket.receive(limit: 2) != nil {}
+    var requests = 0
+    while requests < Self.batch, let request = self.socket.receive(limit: 2) {
+      requests += 1
+      self.note(request)
+    }
+    self.endRevoked()
     self.endLossiness()
     let (sent, hasMore) = self.sending.withLock { self.sendQueued(&$0) }
     if sent > 0 { BusMetrics.count(.published, UInt64(sent)) }
     if !hasMore, self.queue.withLock({ $0.isClosed && $0.messages.isEmpty }) { self.loop.stop() }
     // Where ZeroMQ did not take a message, the loop waits a moment.
-    return hasMore && sent > 0
+    return hasMore && sent > 0 || requests == Self.batch
+  }
+
+  private func watchConnections() {
+    while let event = self.monitor.next() {
+      switch event {
+      case .opened(let connection):
+        self.subscriptions.withLock { $0.open(connection, cookie: czmq_cookie(connection)) }
+      case .disconnected(let connection): self.subscriptions.withLock { $0.close(connection) }
+      case .acceptFailed(let error):
+        if let endpoint { DescriptorLimit.acceptFailed(error, at: endpoint) }
+      case .connected, .refused: break
+      }
+    }
+  }
+
+  /// Counts a subscription, or the end of one. Within this process (inproc) there is no connection, and no limit.
+  private func note(_ request: [ZeroMQBytes]) {
+    guard request.count == 1, let connection = request[0].property("__fd").flatMap({ Int32($0) }),
+      let kind = request[0].withUnsafeBytes({ $0.first }), kind <= 1
+    else { return }
+    let topic = Array(request[0].array.dropFirst())
+    if kind == 0 { return self.subscriptions.withLock { $0.unsubscribe(connection, from: topic) } }
+    // It may have been accepted since this turn began.
+    if !self.subscriptions.withLock({ $0.isOpen(connection) }) { self.watchConnections() }
+    let userID = request[0].property("User-Id")
+    guard self.subscriptions.withLock({ $0.subscribe(connection, userID: userID, to: topic) }) else {
+      BusMetrics.count(.subscriptionsRefused)
+      return self.end(connection)
+    }
+    // Its key may have been revoked between its handshake and this.
+    if self.access.hasKeys, self.access.identity(userID) == nil { self.endUntrusted() }
+  }
+
+  /// Ends a connection, unless it is gone by now.
+  private func end(_ connection: Int32) {
+    self.watchConnections()
+    guard let cookie = self.subscriptions.withLock({ $0.cookieOfEnd(connection) }) else { return }
+    czmq_end_connection(connection, cookie)
+  }
+
+  private func endRevoked() {
+    if self.access.keysChanged() { self.endUntrusted() }
+  }
+
+  private func endUntrusted() {
+    let revoked = self.subscriptions.withLock { $0.revoked { self.access.identity($0) != nil } }
+    for connection in revoked {
+      BusMetrics.count(.revoked)
+      self.end(connection)
+    }
   }
 
   private func sendQueued(_ sending: inout Sending) -> (sent: Int, hasMore: Bool) {
@@ -262,7 +338,12 @@ final class PublisherConnection: LoopDriver {
 
   func interests() -> LoopInterests {
     let hasMore = self.sending.withLock { !$0.unsent.isEmpty }
-    var interests = LoopInterests(sockets: [(self.socket.handle, ZMQ_POLLIN)])
+    var interests = LoopInterests(sockets: [
+      (self.socket.handle, ZMQ_POLLIN), (self.monitor.socket.handle, ZMQ_POLLIN),
+    ])
+    if self.access.hasKeys, self.subscriptions.withLock({ !$0.isEmpty }) {
+      interests.deadline = .now + AccessControl.interval
+    }
     if let authenticator { interests.sockets.append((authenticator.socket.handle, ZMQ_POLLIN)) }
     // XPUB calls itself writable although one subscriber is full: try again soon.
     if hasMore { interests.deadline = .now + .milliseconds(2) }
@@ -270,6 +351,7 @@ final class PublisherConnection: LoopDriver {
   }
 
   func finish() {
+    self.monitor.close()
     self.authenticator?.close()
     self.socket.close()
     let closers = self.queue.withLock { queue in

@@ -4,11 +4,12 @@
 /// then the publisher's queue fills, and then messages are lost and counted in ``ReceivedMessage/missed``.
 public final class Subscriber: Sendable {
   public struct Configuration: Sendable, Hashable {
-    /// Messages that wait in ZeroMQ for each publisher, and here for the reader.
+    /// Messages that wait here for the reader, and in ZeroMQ for each publisher, there as many as have 64 MiB if each is as
+    /// large as may be.
     public var queuedMessages = 1000
     /// Bytes that wait here for the reader.
     public var queuedBytes = 64 << 20
-    public var maxMessageBytes = 64 << 20
+    public var maxMessageBytes = SocketLimits.topicMessage
     public var reconnectPause: Duration = .milliseconds(50)
     public var maxReconnectPause: Duration = .seconds(2)
     public var heartbeat: Duration = .seconds(2)

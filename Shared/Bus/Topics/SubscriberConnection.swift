@@ -18,6 +18,8 @@ final class SubscriberConnection: LoopDriver {
   }
 
   private static let batch = 256
+  /// Bytes of the largest envelope.
+  static let largestEnvelope = 4 << 10
 
   private let loop: SocketLoop
   private let socket: Socket
@@ -38,16 +40,18 @@ final class SubscriberConnection: LoopDriver {
     self.topics = topics
     self.configuration = configuration
     let socket = try Socket(ZMQ_SUB, isolated: attachment.isolated)
-    try socket.set(ZMQ_RCVHWM, Int32(clamping: configuration.queuedMessages))
+    let waiting = SocketLimits.waitingMessages(
+      atMost: configuration.queuedMessages, of: configuration.maxMessageBytes)
+    try socket.set(ZMQ_RCVHWM, Int32(clamping: waiting))
     try socket.set(ZMQ_LINGER, Int32(0))
-    try socket.set(ZMQ_MAXMSGSIZE, Int64(configuration.maxMessageBytes) * 2)
+    try socket.set(ZMQ_MAXMSGSIZE, SocketLimits.frame(for: configuration.maxMessageBytes))
     try socket.set(ZMQ_RECONNECT_IVL, configuration.reconnectPause.wholeMilliseconds)
     try socket.set(ZMQ_RECONNECT_IVL_MAX, configuration.maxReconnectPause.wholeMilliseconds)
     try socket.setHeartbeat(configuration.heartbeat)
     for topic in topics { try socket.set(ZMQ_SUBSCRIBE, topic.subscription) }
-    (self.endpoint, self.authenticator) = try security.attach(socket, attachment)
+    (self.endpoint, self.authenticator) = try security.attach(socket, attachment, on: self.loop)
     self.access = AccessControl(
-      store: self.authenticator == nil ? nil : security.server.keys?.store, policy: configuration.policy)
+      watcher: self.authenticator == nil ? nil : security.server.keys?.watcher, policy: configuration.policy)
     self.socket = socket
   }
 
@@ -121,10 +125,13 @@ final class SubscriberConnection: LoopDriver {
     while let authenticator, authenticator.turn() {}
     guard !self.queue.withLock({ $0.isPaused }) else { return false }
     var messages: [ReceivedMessage] = []
-    var count = 0
-    while count < Self.batch, let frames = self.socket.receive(limit: 3) {
+    // No more than there is room for, and one message: publishers send on meanwhile.
+    var (count, room) = (0, self.configuration.queuedBytes - self.queue.withLock { $0.bytes })
+    while count < Self.batch, room > 0, let frames = self.socket.receive(limit: 3) {
       count += 1
-      if let message = self.message(frames) { messages.append(message) }
+      guard let message = self.message(frames) else { continue }
+      room -= message.payload.count
+      messages.append(message)
     }
     if !messages.isEmpty { self.deliver(messages) }
     return count == Self.batch
@@ -147,7 +154,7 @@ final class SubscriberConnection: LoopDriver {
   }
 
   private func message(_ frames: [ZeroMQBytes]) -> ReceivedMessage? {
-    guard frames.count == 3,
+    guard frames.count == 3, frames[0].count <= Topic.longest, frames[1].count <= Self.largestEnvelope,
       let path = frames[0].withUnsafeBytes({ String(validating: $0, as: UTF8.self) }),
       let envelope = try? frames[1].withUnsafeBytes({ try TopicEnvelope(serializedBytes: $0) })
     else {

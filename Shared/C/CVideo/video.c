@@ -119,6 +119,8 @@ struct cv_decoder {
   AVPacket *packet;
   uint8_t *rgb;
   int width, height;
+  // Packets that may still be decoded: one holds one picture, or none.
+  int64_t packets;
 };
 
 void cv_decoder_destroy(cv_decoder *decoder) {
@@ -132,7 +134,10 @@ void cv_decoder_destroy(cv_decoder *decoder) {
   free(decoder);
 }
 
-int cv_decoder_create(int width, int height, cv_decoder **out) {
+// Packets without a picture that a stream may have: parameter sets at its end, say.
+enum { spare_packets = 16 };
+
+int cv_decoder_create(int width, int height, int frames, cv_decoder **out) {
   av_log_set_level(AV_LOG_QUIET);
   if (width < 16 || height < 16 || width > 4096 || height > 4096)
     return fail("width and height must be between 16 and 4096", 0);
@@ -142,6 +147,7 @@ int cv_decoder_create(int width, int height, cv_decoder **out) {
   if (!decoder) return fail("out of memory", 0);
   decoder->width = width;
   decoder->height = height;
+  decoder->packets = (int64_t)(frames > 0 ? frames : 0) + spare_packets;
   decoder->codec = avcodec_alloc_context3(codec);
   decoder->parser = av_parser_init(AV_CODEC_ID_H264);
   decoder->frame = av_frame_alloc();
@@ -152,6 +158,8 @@ int cv_decoder_create(int width, int height, cv_decoder **out) {
     return fail("out of memory", 0);
   }
   decoder->codec->thread_count = 1;
+  // Lines as long as libavcodec pads them, and pairs of macroblocks, for interlaced ones. What claims more gets no memory.
+  decoder->codec->max_pixels = (int64_t)((width + 63) / 64 * 64) * ((height + 31) / 32 * 32);
   int code = avcodec_open2(decoder->codec, codec, NULL);
   if (code < 0) {
     cv_decoder_destroy(decoder);
@@ -186,6 +194,8 @@ static int drain_frames(cv_decoder *decoder, cv_sink sink, void *context) {
 }
 
 static int send_packet(cv_decoder *decoder, const uint8_t *bytes, int count, cv_sink sink, void *context) {
+  // Decoding costs by the picture, whether or not it comes out again.
+  if (decoder->packets-- <= 0) return fail("it holds more pictures than its trial says", 0);
   decoder->packet->data = (uint8_t *)bytes;
   decoder->packet->size = count;
   int code = avcodec_send_packet(decoder->codec, decoder->packet);

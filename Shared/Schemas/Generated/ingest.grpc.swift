@@ -142,7 +142,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Sends one trial's events, all or the missing ones; the answer comes once it is durable.
+    /// > Sends one trial, always all of its events; the answer comes once it is durable. Events that came by stream do not count:
+    /// > an upload stands alone. A robot that is answered INCOMPLETE sends the whole trial again, after a pause.
     ///
     /// - Parameters:
     ///   - request: A streaming request of `TrialEvent` messages.
@@ -174,7 +175,7 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of one trial, in order.
+    /// > Every event of one trial, in order. DATA_LOSS where the log holds it no more as it was stored.
     ///
     /// - Parameters:
     ///   - request: A streaming request of `GetTrialRequest` messages.
@@ -206,7 +207,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of every trial of a snapshot, trial by trial.
+    /// > Every event of every trial of a snapshot, trial by trial. A trial that the log cannot give any more (damaged, gone)
+    /// > does not end the stream: one event with `missing` set stands in its place, and the reader decides.
     ///
     /// - Parameters:
     ///   - request: A streaming request of `ReadTrialsRequest` messages.
@@ -261,7 +263,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Sends one trial's events, all or the missing ones; the answer comes once it is durable.
+    /// > Sends one trial, always all of its events; the answer comes once it is durable. Events that came by stream do not count:
+    /// > an upload stands alone. A robot that is answered INCOMPLETE sends the whole trial again, after a pause.
     ///
     /// - Parameters:
     ///   - request: A streaming request of `TrialEvent` messages.
@@ -293,7 +296,7 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of one trial, in order.
+    /// > Every event of one trial, in order. DATA_LOSS where the log holds it no more as it was stored.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `GetTrialRequest` message.
@@ -325,7 +328,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of every trial of a snapshot, trial by trial.
+    /// > Every event of every trial of a snapshot, trial by trial. A trial that the log cannot give any more (damaged, gone)
+    /// > does not end the stream: one event with `missing` set stands in its place, and the reader decides.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ReadTrialsRequest` message.
@@ -378,7 +382,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Sends one trial's events, all or the missing ones; the answer comes once it is durable.
+    /// > Sends one trial, always all of its events; the answer comes once it is durable. Events that came by stream do not count:
+    /// > an upload stands alone. A robot that is answered INCOMPLETE sends the whole trial again, after a pause.
     ///
     /// - Parameters:
     ///   - request: A stream of `TrialEvent` messages.
@@ -410,7 +415,7 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of one trial, in order.
+    /// > Every event of one trial, in order. DATA_LOSS where the log holds it no more as it was stored.
     ///
     /// - Parameters:
     ///   - request: A `GetTrialRequest` message.
@@ -443,7 +448,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of every trial of a snapshot, trial by trial.
+    /// > Every event of every trial of a snapshot, trial by trial. A trial that the log cannot give any more (damaged, gone)
+    /// > does not end the stream: one event with `missing` set stands in its place, and the reader decides.
     ///
     /// - Parameters:
     ///   - request: A `ReadTrialsRequest` message.
@@ -769,7 +775,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Sends one trial's events, all or the missing ones; the answer comes once it is durable.
+    /// > Sends one trial, always all of its events; the answer comes once it is durable. Events that came by stream do not count:
+    /// > an upload stands alone. A robot that is answered INCOMPLETE sends the whole trial again, after a pause.
     ///
     /// - Parameters:
     ///   - request: A streaming request producing `TrialEvent` messages.
@@ -811,7 +818,7 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of one trial, in order.
+    /// > Every event of one trial, in order. DATA_LOSS where the log holds it no more as it was stored.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `GetTrialRequest` message.
@@ -853,7 +860,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of every trial of a snapshot, trial by trial.
+    /// > Every event of every trial of a snapshot, trial by trial. A trial that the log cannot give any more (damaged, gone)
+    /// > does not end the stream: one event with `missing` set stands in its place, and the reader decides.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ReadTrialsRequest` message.
@@ -931,7 +939,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Sends one trial's events, all or the missing ones; the answer comes once it is durable.
+    /// > Sends one trial, always all of its events; the answer comes once it is durable. Events that came by stream do not count:
+    /// > an upload stands alone. A robot that is answered INCOMPLETE sends the whole trial again, after a pause.
     ///
     /// - Parameters:
     ///   - request: A streaming request producing `TrialEvent` messages.
@@ -995,7 +1004,7 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of one trial, in order.
+    /// > Every event of one trial, in order. DATA_LOSS where the log holds it no more as it was stored.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `GetTrialRequest` message.
@@ -1057,7 +1066,8 @@ extension IngestService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Every event of every trial of a snapshot, trial by trial.
+    /// > Every event of every trial of a snapshot, trial by trial. A trial that the log cannot give any more (damaged, gone)
+    /// > does not end the stream: one event with `missing` set stands in its place, and the reader decides.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ReadTrialsRequest` message.
@@ -1154,7 +1164,8 @@ extension IngestService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Sends one trial's events, all or the missing ones; the answer comes once it is durable.
+  /// > Sends one trial, always all of its events; the answer comes once it is durable. Events that came by stream do not count:
+  /// > an upload stands alone. A robot that is answered INCOMPLETE sends the whole trial again, after a pause.
   ///
   /// - Parameters:
   ///   - request: A streaming request producing `TrialEvent` messages.
@@ -1208,7 +1219,7 @@ extension IngestService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Every event of one trial, in order.
+  /// > Every event of one trial, in order. DATA_LOSS where the log holds it no more as it was stored.
   ///
   /// - Parameters:
   ///   - request: A request containing a single `GetTrialRequest` message.
@@ -1260,7 +1271,8 @@ extension IngestService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Every event of every trial of a snapshot, trial by trial.
+  /// > Every event of every trial of a snapshot, trial by trial. A trial that the log cannot give any more (damaged, gone)
+  /// > does not end the stream: one event with `missing` set stands in its place, and the reader decides.
   ///
   /// - Parameters:
   ///   - request: A request containing a single `ReadTrialsRequest` message.
@@ -1341,7 +1353,8 @@ extension IngestService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Sends one trial's events, all or the missing ones; the answer comes once it is durable.
+  /// > Sends one trial, always all of its events; the answer comes once it is durable. Events that came by stream do not count:
+  /// > an upload stands alone. A robot that is answered INCOMPLETE sends the whole trial again, after a pause.
   ///
   /// - Parameters:
   ///   - metadata: Additional metadata to send, defaults to empty.
@@ -1404,7 +1417,7 @@ extension IngestService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Every event of one trial, in order.
+  /// > Every event of one trial, in order. DATA_LOSS where the log holds it no more as it was stored.
   ///
   /// - Parameters:
   ///   - message: request message to send.
@@ -1464,7 +1477,8 @@ extension IngestService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Every event of every trial of a snapshot, trial by trial.
+  /// > Every event of every trial of a snapshot, trial by trial. A trial that the log cannot give any more (damaged, gone)
+  /// > does not end the stream: one event with `missing` set stands in its place, and the reader decides.
   ///
   /// - Parameters:
   ///   - message: request message to send.

@@ -13,7 +13,7 @@ public enum TrialState: ProtobufEnum {
   case duplicate
   /// On disk, but never used for training; reasons say why.
   case quarantined
-  /// Some events are missing; send them (or all of it) through Upload.
+  /// Not stored: some events are missing, or there is no room now. Send the whole trial through Upload.
   case incomplete
   /// Refused for good: not a trial that can be stored. The robot may drop it after moving it aside.
   case refused
@@ -78,7 +78,8 @@ public struct TrialAcknowledgement: ProtobufMessage {
   public var trialID: String
   public var state: TrialState
   public var reasons: [String]
-  /// With INCOMPLETE: what is missing.
+  /// With INCOMPLETE: what is missing, for people; an upload is always the whole trial. Of more than 64 holes the last
+  /// range named is an open one.
   public var missing: [EventRange]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
@@ -172,14 +173,17 @@ public struct TrialQuery: ProtobufMessage {
   public var trainableOnly: Bool
   /// Only trials of these outcomes.
   public var outcomes: [Outcome]
+  /// Only trials stored behind this one (`TrialSummary.number`); 0 for all. Who follows what is stored asks for what came
+  /// behind the last number that it saw: clocks may jump, numbers only grow.
+  public var afterNumber: UInt64
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.TrialQuery"
 
-  public init() { self.robots = []; self.tasks = []; self.modelVersions = []; self.modes = []; self.storedFromUnixNanos = 0; self.storedUntilUnixNanos = 0; self.includeQuarantined = false; self.releaseIDs = []; self.orderIDs = []; self.trainableOnly = false; self.outcomes = [] }
+  public init() { self.robots = []; self.tasks = []; self.modelVersions = []; self.modes = []; self.storedFromUnixNanos = 0; self.storedUntilUnixNanos = 0; self.includeQuarantined = false; self.releaseIDs = []; self.orderIDs = []; self.trainableOnly = false; self.outcomes = []; self.afterNumber = 0 }
 
-  public init(robots: [String] = [], tasks: [String] = [], modelVersions: [String] = [], modes: [ControlMode] = [], storedFromUnixNanos: Int64 = 0, storedUntilUnixNanos: Int64 = 0, includeQuarantined: Bool = false, releaseIDs: [String] = [], orderIDs: [String] = [], trainableOnly: Bool = false, outcomes: [Outcome] = []) {
+  public init(robots: [String] = [], tasks: [String] = [], modelVersions: [String] = [], modes: [ControlMode] = [], storedFromUnixNanos: Int64 = 0, storedUntilUnixNanos: Int64 = 0, includeQuarantined: Bool = false, releaseIDs: [String] = [], orderIDs: [String] = [], trainableOnly: Bool = false, outcomes: [Outcome] = [], afterNumber: UInt64 = 0) {
     self.robots = robots
     self.tasks = tasks
     self.modelVersions = modelVersions
@@ -191,6 +195,7 @@ public struct TrialQuery: ProtobufMessage {
     self.orderIDs = orderIDs
     self.trainableOnly = trainableOnly
     self.outcomes = outcomes
+    self.afterNumber = afterNumber
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -206,19 +211,22 @@ public struct ListTrialsRequest: ProtobufMessage {
   public var query: TrialQuery?
   /// At most 1000; 0 for 100.
   public var pageSize: UInt32
-  /// From the last answer; empty for the first page.
+  /// From the last answer; empty for the first page. Belongs to the same query and order.
   public var pageToken: String
+  /// The latest stored first; else in the order of storing.
+  public var newestFirst: Bool
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.ListTrialsRequest"
 
-  public init() { self.query = nil; self.pageSize = 0; self.pageToken = "" }
+  public init() { self.query = nil; self.pageSize = 0; self.pageToken = ""; self.newestFirst = false }
 
-  public init(query: TrialQuery? = nil, pageSize: UInt32 = 0, pageToken: String = "") {
+  public init(query: TrialQuery? = nil, pageSize: UInt32 = 0, pageToken: String = "", newestFirst: Bool = false) {
     self.query = query
     self.pageSize = pageSize
     self.pageToken = pageToken
+    self.newestFirst = newestFirst
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -477,14 +485,20 @@ public struct IngestStatistics: ProtobufMessage {
   /// Free bytes where the log lives.
   public var freeBytes: UInt64
   public var refused: UInt64
+  /// What was found damaged in the trial log, oldest first; at most the last 100. `damages_in_all` counts them.
+  public var damages: [LogDamage]
+  public var damagesInAll: UInt64
+  /// Trials that are durable in the log and wait for their place in the catalog: they are acknowledged, but neither listed
+  /// nor counted yet. More than 0 for long says that the catalog cannot be written.
+  public var uncatalogued: UInt64
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.IngestStatistics"
 
-  public init() { self.stored = 0; self.quarantined = [:]; self.redelivered = 0; self.duplicates = 0; self.incomplete = 0; self.logBytes = 0; self.logFiles = 0; self.freeBytes = 0; self.refused = 0 }
+  public init() { self.stored = 0; self.quarantined = [:]; self.redelivered = 0; self.duplicates = 0; self.incomplete = 0; self.logBytes = 0; self.logFiles = 0; self.freeBytes = 0; self.refused = 0; self.damages = []; self.damagesInAll = 0; self.uncatalogued = 0 }
 
-  public init(stored: UInt64 = 0, quarantined: [String: UInt64] = [:], redelivered: UInt64 = 0, duplicates: UInt64 = 0, incomplete: UInt64 = 0, logBytes: UInt64 = 0, logFiles: UInt64 = 0, freeBytes: UInt64 = 0, refused: UInt64 = 0) {
+  public init(stored: UInt64 = 0, quarantined: [String: UInt64] = [:], redelivered: UInt64 = 0, duplicates: UInt64 = 0, incomplete: UInt64 = 0, logBytes: UInt64 = 0, logFiles: UInt64 = 0, freeBytes: UInt64 = 0, refused: UInt64 = 0, damages: [LogDamage] = [], damagesInAll: UInt64 = 0, uncatalogued: UInt64 = 0) {
     self.stored = stored
     self.quarantined = quarantined
     self.redelivered = redelivered
@@ -494,6 +508,78 @@ public struct IngestStatistics: ProtobufMessage {
     self.logFiles = logFiles
     self.freeBytes = freeBytes
     self.refused = refused
+    self.damages = damages
+    self.damagesInAll = damagesInAll
+    self.uncatalogued = uncatalogued
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+/// Damage that was found in the trial log. The file stays where it lies, as it was found: its other trials are read from it.
+public struct LogDamage: ProtobufMessage {
+  /// Name of the log file, and which of its bytes are no good.
+  public var file: String
+  public var offset: UInt64
+  public var bytes: UInt64
+  /// Trials that were there, as far as it is known; they are gone, unless their robot still has them.
+  public var lost: [TrialName]
+  /// Trials of that place whose names nobody knows.
+  public var lostUnnamed: UInt64
+  public var detectedUnixNanos: Int64
+  /// CRC-32 of the first bytes that stand there, or of the names of `lost` where nothing does: other damage in the same place has
+  /// another.
+  public var fingerprint: UInt32
+  /// The bytes lie behind the last good trial: a trial that was acknowledged may have been there, or a write that a power cut
+  /// tore. The name in `lost` is then what the bytes say, which is not certain either.
+  public var mayBeTorn: Bool
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.LogDamage"
+
+  public init() { self.file = ""; self.offset = 0; self.bytes = 0; self.lost = []; self.lostUnnamed = 0; self.detectedUnixNanos = 0; self.fingerprint = 0; self.mayBeTorn = false }
+
+  public init(file: String = "", offset: UInt64 = 0, bytes: UInt64 = 0, lost: [TrialName] = [], lostUnnamed: UInt64 = 0, detectedUnixNanos: Int64 = 0, fingerprint: UInt32 = 0, mayBeTorn: Bool = false) {
+    self.file = file
+    self.offset = offset
+    self.bytes = bytes
+    self.lost = lost
+    self.lostUnnamed = lostUnnamed
+    self.detectedUnixNanos = detectedUnixNanos
+    self.fingerprint = fingerprint
+    self.mayBeTorn = mayBeTorn
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+/// A trial by name.
+public struct TrialName: ProtobufMessage {
+  public var robot: String
+  public var trialID: String
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.TrialName"
+
+  public init() { self.robot = ""; self.trialID = "" }
+
+  public init(robot: String = "", trialID: String = "") {
+    self.robot = robot
+    self.trialID = trialID
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -639,6 +725,7 @@ extension TrialQuery: CMessage {
     value.trainableOnly = c.pointee.trainable_only != 0
     value.outcomes.reserveCapacity(c.pointee.n_outcomes)
     for index in 0..<c.pointee.n_outcomes { value.outcomes.append(Outcome(rawValue: Int32(truncatingIfNeeded: c.pointee.outcomes[index].rawValue))) }
+    value.afterNumber = c.pointee.after_number
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -664,6 +751,7 @@ extension TrialQuery: CMessage {
     c.pointee.trainable_only = self.trainableOnly ? 1 : 0
     c.pointee.n_outcomes = self.outcomes.count
     c.pointee.outcomes = arena.values(self.outcomes) { .init(rawValue: .init(truncatingIfNeeded: $0.rawValue)) }
+    c.pointee.after_number = self.afterNumber
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -680,6 +768,7 @@ extension ListTrialsRequest: CMessage {
     if let m = c.pointee.query { value.query = try TrialQuery.read(m) }
     value.pageSize = c.pointee.page_size
     value.pageToken = try CField.string(c.pointee.page_token, "fleetloop.v1.ListTrialsRequest.page_token")
+    value.newestFirst = c.pointee.newest_first != 0
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -690,6 +779,7 @@ extension ListTrialsRequest: CMessage {
     c.pointee.query = self.query?.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__TrialQuery.self)
     c.pointee.page_size = self.pageSize
     c.pointee.page_token = arena.string(self.pageToken)
+    c.pointee.newest_first = self.newestFirst ? 1 : 0
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -957,6 +1047,10 @@ extension IngestStatistics: CMessage {
     value.logFiles = c.pointee.log_files
     value.freeBytes = c.pointee.free_bytes
     value.refused = c.pointee.refused
+    value.damages.reserveCapacity(c.pointee.n_damages)
+    for index in 0..<c.pointee.n_damages { value.damages.append(try LogDamage.read(c.pointee.damages[index]!)) }
+    value.damagesInAll = c.pointee.damages_in_all
+    value.uncatalogued = c.pointee.uncatalogued
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -980,6 +1074,72 @@ extension IngestStatistics: CMessage {
     c.pointee.log_files = self.logFiles
     c.pointee.free_bytes = self.freeBytes
     c.pointee.refused = self.refused
+    c.pointee.n_damages = self.damages.count
+    c.pointee.damages = arena.pointers(self.damages) { $0.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__LogDamage.self) }
+    c.pointee.damages_in_all = self.damagesInAll
+    c.pointee.uncatalogued = self.uncatalogued
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension LogDamage: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__log_damage__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__LogDamage.self)
+    var value = Self()
+    value.file = try CField.string(c.pointee.file, "fleetloop.v1.LogDamage.file")
+    value.offset = c.pointee.offset
+    value.bytes = c.pointee.bytes
+    value.lost.reserveCapacity(c.pointee.n_lost)
+    for index in 0..<c.pointee.n_lost { value.lost.append(try TrialName.read(c.pointee.lost[index]!)) }
+    value.lostUnnamed = c.pointee.lost_unnamed
+    value.detectedUnixNanos = c.pointee.detected_unix_nanos
+    value.fingerprint = c.pointee.fingerprint
+    value.mayBeTorn = c.pointee.may_be_torn != 0
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__LogDamage.self)
+    fleetloop__v1__log_damage__init(c)
+    c.pointee.file = arena.string(self.file)
+    c.pointee.offset = self.offset
+    c.pointee.bytes = self.bytes
+    c.pointee.n_lost = self.lost.count
+    c.pointee.lost = arena.pointers(self.lost) { $0.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__TrialName.self) }
+    c.pointee.lost_unnamed = self.lostUnnamed
+    c.pointee.detected_unix_nanos = self.detectedUnixNanos
+    c.pointee.fingerprint = self.fingerprint
+    c.pointee.may_be_torn = self.mayBeTorn ? 1 : 0
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension TrialName: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__trial_name__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__TrialName.self)
+    var value = Self()
+    value.robot = try CField.string(c.pointee.robot, "fleetloop.v1.TrialName.robot")
+    value.trialID = try CField.string(c.pointee.trial_id, "fleetloop.v1.TrialName.trial_id")
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__TrialName.self)
+    fleetloop__v1__trial_name__init(c)
+    c.pointee.robot = arena.string(self.robot)
+    c.pointee.trial_id = arena.string(self.trialID)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

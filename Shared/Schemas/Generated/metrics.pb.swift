@@ -24,15 +24,45 @@ public struct GetMetricsRequest: ProtobufMessage {
 public struct GetMetricsResponse: ProtobufMessage {
   /// Prometheus text exposition format, version 0.0.4.
   public var prometheusText: String
+  /// Why the health service says NOT_SERVING; empty while it says SERVING.
+  public var brokenParts: [BrokenPart]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.GetMetricsResponse"
 
-  public init() { self.prometheusText = "" }
+  public init() { self.prometheusText = ""; self.brokenParts = [] }
 
-  public init(prometheusText: String = "") {
+  public init(prometheusText: String = "", brokenParts: [BrokenPart] = []) {
     self.prometheusText = prometheusText
+    self.brokenParts = brokenParts
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+/// A part without which a service cannot do its work.
+public struct BrokenPart: ProtobufMessage {
+  /// "trial log", "database" and so on.
+  public var part: String
+  /// What is wrong with it.
+  public var reason: String
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.BrokenPart"
+
+  public init() { self.part = ""; self.reason = "" }
+
+  public init(part: String = "", reason: String = "") {
+    self.part = part
+    self.reason = reason
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -73,6 +103,8 @@ extension GetMetricsResponse: CMessage {
     let c = pointer.assumingMemoryBound(to: Fleetloop__V1__GetMetricsResponse.self)
     var value = Self()
     value.prometheusText = try CField.string(c.pointee.prometheus_text, "fleetloop.v1.GetMetricsResponse.prometheus_text")
+    value.brokenParts.reserveCapacity(c.pointee.n_broken_parts)
+    for index in 0..<c.pointee.n_broken_parts { value.brokenParts.append(try BrokenPart.read(c.pointee.broken_parts[index]!)) }
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -81,6 +113,32 @@ extension GetMetricsResponse: CMessage {
     let c = arena.make(Fleetloop__V1__GetMetricsResponse.self)
     fleetloop__v1__get_metrics_response__init(c)
     c.pointee.prometheus_text = arena.string(self.prometheusText)
+    c.pointee.n_broken_parts = self.brokenParts.count
+    c.pointee.broken_parts = arena.pointers(self.brokenParts) { $0.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__BrokenPart.self) }
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension BrokenPart: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__broken_part__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__BrokenPart.self)
+    var value = Self()
+    value.part = try CField.string(c.pointee.part, "fleetloop.v1.BrokenPart.part")
+    value.reason = try CField.string(c.pointee.reason, "fleetloop.v1.BrokenPart.reason")
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__BrokenPart.self)
+    fleetloop__v1__broken_part__init(c)
+    c.pointee.part = arena.string(self.part)
+    c.pointee.reason = arena.string(self.reason)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

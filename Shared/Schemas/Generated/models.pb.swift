@@ -164,21 +164,24 @@ public struct ModelManifest: ProtobufMessage {
   public var trainSeconds: Double
   public var samplesPerSecond: Double
   public var createdUnixNanos: Int64
-  /// After this a robot refuses it; 0 for never.
+  /// After this nobody loads it any more, and a robot begins no trial with it; a trial that runs ends with it. 0 for never.
   public var expiresUnixNanos: Int64
   /// Mean and standard deviation of each joint angle over the training set, in radians.
   public var jointMean: [Float]
   public var jointDeviation: [Float]
-  /// Grows with every registered model; robots refuse one that is older than what an operator told them to trust.
+  /// Grows with every registered model. A robot remembers the highest that it trusted, and refuses a lower one unless the desired
+  /// version names its content (DesiredVersion.manifest_sha256), and always one below the bound that an operator set.
   public var serial: UInt64
+  /// Trials of the snapshot that training could not read any more: the model learnt without them.
+  public var missingTrials: UInt64
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.ModelManifest"
 
-  public init() { self.version = ""; self.parent = ""; self.policy = nil; self.tasks = []; self.datasetSnapshot = ""; self.training = nil; self.metrics = [:]; self.files = []; self.parameters = 0; self.optimizerSteps = 0; self.trainSeconds = 0; self.samplesPerSecond = 0; self.createdUnixNanos = 0; self.expiresUnixNanos = 0; self.jointMean = []; self.jointDeviation = []; self.serial = 0 }
+  public init() { self.version = ""; self.parent = ""; self.policy = nil; self.tasks = []; self.datasetSnapshot = ""; self.training = nil; self.metrics = [:]; self.files = []; self.parameters = 0; self.optimizerSteps = 0; self.trainSeconds = 0; self.samplesPerSecond = 0; self.createdUnixNanos = 0; self.expiresUnixNanos = 0; self.jointMean = []; self.jointDeviation = []; self.serial = 0; self.missingTrials = 0 }
 
-  public init(version: String = "", parent: String = "", policy: PolicyConfiguration? = nil, tasks: [String] = [], datasetSnapshot: String = "", training: TrainingConfiguration? = nil, metrics: [String: Double] = [:], files: [ModelFile] = [], parameters: UInt64 = 0, optimizerSteps: UInt64 = 0, trainSeconds: Double = 0, samplesPerSecond: Double = 0, createdUnixNanos: Int64 = 0, expiresUnixNanos: Int64 = 0, jointMean: [Float] = [], jointDeviation: [Float] = [], serial: UInt64 = 0) {
+  public init(version: String = "", parent: String = "", policy: PolicyConfiguration? = nil, tasks: [String] = [], datasetSnapshot: String = "", training: TrainingConfiguration? = nil, metrics: [String: Double] = [:], files: [ModelFile] = [], parameters: UInt64 = 0, optimizerSteps: UInt64 = 0, trainSeconds: Double = 0, samplesPerSecond: Double = 0, createdUnixNanos: Int64 = 0, expiresUnixNanos: Int64 = 0, jointMean: [Float] = [], jointDeviation: [Float] = [], serial: UInt64 = 0, missingTrials: UInt64 = 0) {
     self.version = version
     self.parent = parent
     self.policy = policy
@@ -196,6 +199,7 @@ public struct ModelManifest: ProtobufMessage {
     self.jointMean = jointMean
     self.jointDeviation = jointDeviation
     self.serial = serial
+    self.missingTrials = missingTrials
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -536,6 +540,7 @@ extension ModelManifest: CMessage {
     value.jointMean = CField.array(c.pointee.joint_mean, count: c.pointee.n_joint_mean)
     value.jointDeviation = CField.array(c.pointee.joint_deviation, count: c.pointee.n_joint_deviation)
     value.serial = c.pointee.serial
+    value.missingTrials = c.pointee.missing_trials
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -571,6 +576,7 @@ extension ModelManifest: CMessage {
     c.pointee.n_joint_deviation = self.jointDeviation.count
     c.pointee.joint_deviation = arena.copy(self.jointDeviation)
     c.pointee.serial = self.serial
+    c.pointee.missing_trials = self.missingTrials
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

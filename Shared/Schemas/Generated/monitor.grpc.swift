@@ -25,6 +25,19 @@ public enum MonitorService: Sendable {
         type: .unary
       )
     }
+    /// Namespace for "ListServices" metadata.
+    public enum ListServices: Sendable {
+      /// Request type for "ListServices".
+      public typealias Input = ListServicesRequest
+      /// Response type for "ListServices".
+      public typealias Output = ListServicesResponse
+      /// Descriptor for "ListServices".
+      public static let descriptor = GRPCCore.MethodDescriptor(
+        service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "fleetloop.v1.MonitorService"),
+        method: "ListServices",
+        type: .unary
+      )
+    }
     /// Namespace for "ListAlerts" metadata.
     public enum ListAlerts: Sendable {
       /// Request type for "ListAlerts".
@@ -56,7 +69,7 @@ public enum MonitorService: Sendable {
       /// Request type for "ResumeRobot".
       public typealias Input = ResumeRobotRequest
       /// Response type for "ResumeRobot".
-      public typealias Output = RobotRow
+      public typealias Output = ResumeRobotResponse
       /// Descriptor for "ResumeRobot".
       public static let descriptor = GRPCCore.MethodDescriptor(
         service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "fleetloop.v1.MonitorService"),
@@ -90,14 +103,29 @@ public enum MonitorService: Sendable {
         type: .unary
       )
     }
+    /// Namespace for "ReportSafety" metadata.
+    public enum ReportSafety: Sendable {
+      /// Request type for "ReportSafety".
+      public typealias Input = ReportSafetyRequest
+      /// Response type for "ReportSafety".
+      public typealias Output = ReportSafetyResponse
+      /// Descriptor for "ReportSafety".
+      public static let descriptor = GRPCCore.MethodDescriptor(
+        service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "fleetloop.v1.MonitorService"),
+        method: "ReportSafety",
+        type: .unary
+      )
+    }
     /// Descriptors for all methods in the "fleetloop.v1.MonitorService" service.
     public static let descriptors: [GRPCCore.MethodDescriptor] = [
       ListRobots.descriptor,
+      ListServices.descriptor,
       ListAlerts.descriptor,
       AcknowledgeAlert.descriptor,
       ResumeRobot.descriptor,
       WatchAlerts.descriptor,
-      WatchRelease.descriptor
+      WatchRelease.descriptor,
+      ReportSafety.descriptor
     ]
   }
 }
@@ -138,6 +166,20 @@ extension MonitorService {
       context: GRPCCore.ServerContext
     ) async throws -> GRPCCore.StreamingServerResponse<ListRobotsResponse>
 
+    /// Handle the "ListServices" method.
+    ///
+    /// - Parameters:
+    ///   - request: A streaming request of `ListServicesRequest` messages.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A streaming response of `ListServicesResponse` messages.
+    func listServices(
+      request: GRPCCore.StreamingServerRequest<ListServicesRequest>,
+      context: GRPCCore.ServerContext
+    ) async throws -> GRPCCore.StreamingServerResponse<ListServicesResponse>
+
     /// Handle the "ListAlerts" method.
     ///
     /// - Parameters:
@@ -170,7 +212,7 @@ extension MonitorService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Lets an unhealthy robot back to work.
+    /// > Lets an unhealthy robot back to work; changes nothing where it is healthy.
     ///
     /// - Parameters:
     ///   - request: A streaming request of `ResumeRobotRequest` messages.
@@ -178,11 +220,11 @@ extension MonitorService {
     /// - Throws: Any error which occurred during the processing of the request. Thrown errors
     ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
     ///     to an internal error.
-    /// - Returns: A streaming response of `RobotRow` messages.
+    /// - Returns: A streaming response of `ResumeRobotResponse` messages.
     func resumeRobot(
       request: GRPCCore.StreamingServerRequest<ResumeRobotRequest>,
       context: GRPCCore.ServerContext
-    ) async throws -> GRPCCore.StreamingServerResponse<RobotRow>
+    ) async throws -> GRPCCore.StreamingServerResponse<ResumeRobotResponse>
 
     /// Handle the "WatchAlerts" method.
     ///
@@ -215,6 +257,26 @@ extension MonitorService {
       request: GRPCCore.StreamingServerRequest<WatchReleaseRequest>,
       context: GRPCCore.ServerContext
     ) async throws -> GRPCCore.StreamingServerResponse<WatchReleaseResponse>
+
+    /// Handle the "ReportSafety" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > For robots: events that must not be lost, as those on a topic are for who is not there. One that comes twice counts once.
+    /// > A robot speaks for itself only (PERMISSION_DENIED). RESOURCE_EXHAUSTED where too many robots that the monitor does not know
+    /// > report; the robot keeps its events and tries again.
+    ///
+    /// - Parameters:
+    ///   - request: A streaming request of `ReportSafetyRequest` messages.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A streaming response of `ReportSafetyResponse` messages.
+    func reportSafety(
+      request: GRPCCore.StreamingServerRequest<ReportSafetyRequest>,
+      context: GRPCCore.ServerContext
+    ) async throws -> GRPCCore.StreamingServerResponse<ReportSafetyResponse>
   }
 
   /// Service protocol for the "fleetloop.v1.MonitorService" service.
@@ -238,6 +300,20 @@ extension MonitorService {
       request: GRPCCore.ServerRequest<ListRobotsRequest>,
       context: GRPCCore.ServerContext
     ) async throws -> GRPCCore.ServerResponse<ListRobotsResponse>
+
+    /// Handle the "ListServices" method.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ListServicesRequest` message.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A response containing a single `ListServicesResponse` message.
+    func listServices(
+      request: GRPCCore.ServerRequest<ListServicesRequest>,
+      context: GRPCCore.ServerContext
+    ) async throws -> GRPCCore.ServerResponse<ListServicesResponse>
 
     /// Handle the "ListAlerts" method.
     ///
@@ -271,7 +347,7 @@ extension MonitorService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Lets an unhealthy robot back to work.
+    /// > Lets an unhealthy robot back to work; changes nothing where it is healthy.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ResumeRobotRequest` message.
@@ -279,11 +355,11 @@ extension MonitorService {
     /// - Throws: Any error which occurred during the processing of the request. Thrown errors
     ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
     ///     to an internal error.
-    /// - Returns: A response containing a single `RobotRow` message.
+    /// - Returns: A response containing a single `ResumeRobotResponse` message.
     func resumeRobot(
       request: GRPCCore.ServerRequest<ResumeRobotRequest>,
       context: GRPCCore.ServerContext
-    ) async throws -> GRPCCore.ServerResponse<RobotRow>
+    ) async throws -> GRPCCore.ServerResponse<ResumeRobotResponse>
 
     /// Handle the "WatchAlerts" method.
     ///
@@ -316,6 +392,26 @@ extension MonitorService {
       request: GRPCCore.ServerRequest<WatchReleaseRequest>,
       context: GRPCCore.ServerContext
     ) async throws -> GRPCCore.ServerResponse<WatchReleaseResponse>
+
+    /// Handle the "ReportSafety" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > For robots: events that must not be lost, as those on a topic are for who is not there. One that comes twice counts once.
+    /// > A robot speaks for itself only (PERMISSION_DENIED). RESOURCE_EXHAUSTED where too many robots that the monitor does not know
+    /// > report; the robot keeps its events and tries again.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ReportSafetyRequest` message.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A response containing a single `ReportSafetyResponse` message.
+    func reportSafety(
+      request: GRPCCore.ServerRequest<ReportSafetyRequest>,
+      context: GRPCCore.ServerContext
+    ) async throws -> GRPCCore.ServerResponse<ReportSafetyResponse>
   }
 
   /// Simple service protocol for the "fleetloop.v1.MonitorService" service.
@@ -337,6 +433,20 @@ extension MonitorService {
       request: ListRobotsRequest,
       context: GRPCCore.ServerContext
     ) async throws -> ListRobotsResponse
+
+    /// Handle the "ListServices" method.
+    ///
+    /// - Parameters:
+    ///   - request: A `ListServicesRequest` message.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A `ListServicesResponse` to respond with.
+    func listServices(
+      request: ListServicesRequest,
+      context: GRPCCore.ServerContext
+    ) async throws -> ListServicesResponse
 
     /// Handle the "ListAlerts" method.
     ///
@@ -370,7 +480,7 @@ extension MonitorService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Lets an unhealthy robot back to work.
+    /// > Lets an unhealthy robot back to work; changes nothing where it is healthy.
     ///
     /// - Parameters:
     ///   - request: A `ResumeRobotRequest` message.
@@ -378,11 +488,11 @@ extension MonitorService {
     /// - Throws: Any error which occurred during the processing of the request. Thrown errors
     ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
     ///     to an internal error.
-    /// - Returns: A `RobotRow` to respond with.
+    /// - Returns: A `ResumeRobotResponse` to respond with.
     func resumeRobot(
       request: ResumeRobotRequest,
       context: GRPCCore.ServerContext
-    ) async throws -> RobotRow
+    ) async throws -> ResumeRobotResponse
 
     /// Handle the "WatchAlerts" method.
     ///
@@ -416,6 +526,26 @@ extension MonitorService {
       request: WatchReleaseRequest,
       context: GRPCCore.ServerContext
     ) async throws -> WatchReleaseResponse
+
+    /// Handle the "ReportSafety" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > For robots: events that must not be lost, as those on a topic are for who is not there. One that comes twice counts once.
+    /// > A robot speaks for itself only (PERMISSION_DENIED). RESOURCE_EXHAUSTED where too many robots that the monitor does not know
+    /// > report; the robot keeps its events and tries again.
+    ///
+    /// - Parameters:
+    ///   - request: A `ReportSafetyRequest` message.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A `ReportSafetyResponse` to respond with.
+    func reportSafety(
+      request: ReportSafetyRequest,
+      context: GRPCCore.ServerContext
+    ) async throws -> ReportSafetyResponse
   }
 }
 
@@ -429,6 +559,17 @@ extension MonitorService.StreamingServiceProtocol {
       serializer: ProtobufSerializer<ListRobotsResponse>(),
       handler: { request, context in
         try await self.listRobots(
+          request: request,
+          context: context
+        )
+      }
+    )
+    router.registerHandler(
+      forMethod: MonitorService.Method.ListServices.descriptor,
+      deserializer: ProtobufDeserializer<ListServicesRequest>(),
+      serializer: ProtobufSerializer<ListServicesResponse>(),
+      handler: { request, context in
+        try await self.listServices(
           request: request,
           context: context
         )
@@ -459,7 +600,7 @@ extension MonitorService.StreamingServiceProtocol {
     router.registerHandler(
       forMethod: MonitorService.Method.ResumeRobot.descriptor,
       deserializer: ProtobufDeserializer<ResumeRobotRequest>(),
-      serializer: ProtobufSerializer<RobotRow>(),
+      serializer: ProtobufSerializer<ResumeRobotResponse>(),
       handler: { request, context in
         try await self.resumeRobot(
           request: request,
@@ -489,6 +630,17 @@ extension MonitorService.StreamingServiceProtocol {
         )
       }
     )
+    router.registerHandler(
+      forMethod: MonitorService.Method.ReportSafety.descriptor,
+      deserializer: ProtobufDeserializer<ReportSafetyRequest>(),
+      serializer: ProtobufSerializer<ReportSafetyResponse>(),
+      handler: { request, context in
+        try await self.reportSafety(
+          request: request,
+          context: context
+        )
+      }
+    )
   }
 }
 
@@ -500,6 +652,17 @@ extension MonitorService.ServiceProtocol {
     context: GRPCCore.ServerContext
   ) async throws -> GRPCCore.StreamingServerResponse<ListRobotsResponse> {
     let response = try await self.listRobots(
+      request: GRPCCore.ServerRequest(stream: request),
+      context: context
+    )
+    return GRPCCore.StreamingServerResponse(single: response)
+  }
+
+  public func listServices(
+    request: GRPCCore.StreamingServerRequest<ListServicesRequest>,
+    context: GRPCCore.ServerContext
+  ) async throws -> GRPCCore.StreamingServerResponse<ListServicesResponse> {
+    let response = try await self.listServices(
       request: GRPCCore.ServerRequest(stream: request),
       context: context
     )
@@ -531,7 +694,7 @@ extension MonitorService.ServiceProtocol {
   public func resumeRobot(
     request: GRPCCore.StreamingServerRequest<ResumeRobotRequest>,
     context: GRPCCore.ServerContext
-  ) async throws -> GRPCCore.StreamingServerResponse<RobotRow> {
+  ) async throws -> GRPCCore.StreamingServerResponse<ResumeRobotResponse> {
     let response = try await self.resumeRobot(
       request: GRPCCore.ServerRequest(stream: request),
       context: context
@@ -560,6 +723,17 @@ extension MonitorService.ServiceProtocol {
     )
     return GRPCCore.StreamingServerResponse(single: response)
   }
+
+  public func reportSafety(
+    request: GRPCCore.StreamingServerRequest<ReportSafetyRequest>,
+    context: GRPCCore.ServerContext
+  ) async throws -> GRPCCore.StreamingServerResponse<ReportSafetyResponse> {
+    let response = try await self.reportSafety(
+      request: GRPCCore.ServerRequest(stream: request),
+      context: context
+    )
+    return GRPCCore.StreamingServerResponse(single: response)
+  }
 }
 
 // Default implementation of methods from 'ServiceProtocol'.
@@ -571,6 +745,19 @@ extension MonitorService.SimpleServiceProtocol {
   ) async throws -> GRPCCore.ServerResponse<ListRobotsResponse> {
     return GRPCCore.ServerResponse<ListRobotsResponse>(
       message: try await self.listRobots(
+        request: request.message,
+        context: context
+      ),
+      metadata: [:]
+    )
+  }
+
+  public func listServices(
+    request: GRPCCore.ServerRequest<ListServicesRequest>,
+    context: GRPCCore.ServerContext
+  ) async throws -> GRPCCore.ServerResponse<ListServicesResponse> {
+    return GRPCCore.ServerResponse<ListServicesResponse>(
+      message: try await self.listServices(
         request: request.message,
         context: context
       ),
@@ -607,8 +794,8 @@ extension MonitorService.SimpleServiceProtocol {
   public func resumeRobot(
     request: GRPCCore.ServerRequest<ResumeRobotRequest>,
     context: GRPCCore.ServerContext
-  ) async throws -> GRPCCore.ServerResponse<RobotRow> {
-    return GRPCCore.ServerResponse<RobotRow>(
+  ) async throws -> GRPCCore.ServerResponse<ResumeRobotResponse> {
+    return GRPCCore.ServerResponse<ResumeRobotResponse>(
       message: try await self.resumeRobot(
         request: request.message,
         context: context
@@ -646,6 +833,19 @@ extension MonitorService.SimpleServiceProtocol {
       metadata: [:]
     )
   }
+
+  public func reportSafety(
+    request: GRPCCore.ServerRequest<ReportSafetyRequest>,
+    context: GRPCCore.ServerContext
+  ) async throws -> GRPCCore.ServerResponse<ReportSafetyResponse> {
+    return GRPCCore.ServerResponse<ReportSafetyResponse>(
+      message: try await self.reportSafety(
+        request: request.message,
+        context: context
+      ),
+      metadata: [:]
+    )
+  }
 }
 
 // MARK: fleetloop.v1.MonitorService (client)
@@ -674,6 +874,25 @@ extension MonitorService {
       deserializer: some GRPCCore.MessageDeserializer<ListRobotsResponse>,
       options: GRPCCore.CallOptions,
       onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListRobotsResponse>) async throws -> Result
+    ) async throws -> Result where Result: Sendable
+
+    /// Call the "ListServices" method.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ListServicesRequest` message.
+    ///   - serializer: A serializer for `ListServicesRequest` messages.
+    ///   - deserializer: A deserializer for `ListServicesResponse` messages.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    func listServices<Result>(
+      request: GRPCCore.ClientRequest<ListServicesRequest>,
+      serializer: some GRPCCore.MessageSerializer<ListServicesRequest>,
+      deserializer: some GRPCCore.MessageDeserializer<ListServicesResponse>,
+      options: GRPCCore.CallOptions,
+      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListServicesResponse>) async throws -> Result
     ) async throws -> Result where Result: Sendable
 
     /// Call the "ListAlerts" method.
@@ -718,12 +937,12 @@ extension MonitorService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Lets an unhealthy robot back to work.
+    /// > Lets an unhealthy robot back to work; changes nothing where it is healthy.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ResumeRobotRequest` message.
     ///   - serializer: A serializer for `ResumeRobotRequest` messages.
-    ///   - deserializer: A deserializer for `RobotRow` messages.
+    ///   - deserializer: A deserializer for `ResumeRobotResponse` messages.
     ///   - options: Options to apply to this RPC.
     ///   - handleResponse: A closure which handles the response and returns its result to
     ///       the caller. Returning from the closure will cancel the RPC if it hasn't
@@ -732,9 +951,9 @@ extension MonitorService {
     func resumeRobot<Result>(
       request: GRPCCore.ClientRequest<ResumeRobotRequest>,
       serializer: some GRPCCore.MessageSerializer<ResumeRobotRequest>,
-      deserializer: some GRPCCore.MessageDeserializer<RobotRow>,
+      deserializer: some GRPCCore.MessageDeserializer<ResumeRobotResponse>,
       options: GRPCCore.CallOptions,
-      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<RobotRow>) async throws -> Result
+      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ResumeRobotResponse>) async throws -> Result
     ) async throws -> Result where Result: Sendable
 
     /// Call the "WatchAlerts" method.
@@ -778,6 +997,31 @@ extension MonitorService {
       options: GRPCCore.CallOptions,
       onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<WatchReleaseResponse>) async throws -> Result
     ) async throws -> Result where Result: Sendable
+
+    /// Call the "ReportSafety" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > For robots: events that must not be lost, as those on a topic are for who is not there. One that comes twice counts once.
+    /// > A robot speaks for itself only (PERMISSION_DENIED). RESOURCE_EXHAUSTED where too many robots that the monitor does not know
+    /// > report; the robot keeps its events and tries again.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ReportSafetyRequest` message.
+    ///   - serializer: A serializer for `ReportSafetyRequest` messages.
+    ///   - deserializer: A deserializer for `ReportSafetyResponse` messages.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    func reportSafety<Result>(
+      request: GRPCCore.ClientRequest<ReportSafetyRequest>,
+      serializer: some GRPCCore.MessageSerializer<ReportSafetyRequest>,
+      deserializer: some GRPCCore.MessageDeserializer<ReportSafetyResponse>,
+      options: GRPCCore.CallOptions,
+      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ReportSafetyResponse>) async throws -> Result
+    ) async throws -> Result where Result: Sendable
   }
 
   /// Generated client for the "fleetloop.v1.MonitorService" service.
@@ -819,6 +1063,36 @@ extension MonitorService {
       try await self.client.unary(
         request: request,
         descriptor: MonitorService.Method.ListRobots.descriptor,
+        serializer: serializer,
+        deserializer: deserializer,
+        options: options,
+        onResponse: handleResponse
+      )
+    }
+
+    /// Call the "ListServices" method.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ListServicesRequest` message.
+    ///   - serializer: A serializer for `ListServicesRequest` messages.
+    ///   - deserializer: A deserializer for `ListServicesResponse` messages.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    public func listServices<Result>(
+      request: GRPCCore.ClientRequest<ListServicesRequest>,
+      serializer: some GRPCCore.MessageSerializer<ListServicesRequest>,
+      deserializer: some GRPCCore.MessageDeserializer<ListServicesResponse>,
+      options: GRPCCore.CallOptions = .defaults,
+      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListServicesResponse>) async throws -> Result = { response in
+        try response.message
+      }
+    ) async throws -> Result where Result: Sendable {
+      try await self.client.unary(
+        request: request,
+        descriptor: MonitorService.Method.ListServices.descriptor,
         serializer: serializer,
         deserializer: deserializer,
         options: options,
@@ -890,12 +1164,12 @@ extension MonitorService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Lets an unhealthy robot back to work.
+    /// > Lets an unhealthy robot back to work; changes nothing where it is healthy.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ResumeRobotRequest` message.
     ///   - serializer: A serializer for `ResumeRobotRequest` messages.
-    ///   - deserializer: A deserializer for `RobotRow` messages.
+    ///   - deserializer: A deserializer for `ResumeRobotResponse` messages.
     ///   - options: Options to apply to this RPC.
     ///   - handleResponse: A closure which handles the response and returns its result to
     ///       the caller. Returning from the closure will cancel the RPC if it hasn't
@@ -904,9 +1178,9 @@ extension MonitorService {
     public func resumeRobot<Result>(
       request: GRPCCore.ClientRequest<ResumeRobotRequest>,
       serializer: some GRPCCore.MessageSerializer<ResumeRobotRequest>,
-      deserializer: some GRPCCore.MessageDeserializer<RobotRow>,
+      deserializer: some GRPCCore.MessageDeserializer<ResumeRobotResponse>,
       options: GRPCCore.CallOptions = .defaults,
-      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<RobotRow>) async throws -> Result = { response in
+      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ResumeRobotResponse>) async throws -> Result = { response in
         try response.message
       }
     ) async throws -> Result where Result: Sendable {
@@ -981,6 +1255,42 @@ extension MonitorService {
         onResponse: handleResponse
       )
     }
+
+    /// Call the "ReportSafety" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > For robots: events that must not be lost, as those on a topic are for who is not there. One that comes twice counts once.
+    /// > A robot speaks for itself only (PERMISSION_DENIED). RESOURCE_EXHAUSTED where too many robots that the monitor does not know
+    /// > report; the robot keeps its events and tries again.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ReportSafetyRequest` message.
+    ///   - serializer: A serializer for `ReportSafetyRequest` messages.
+    ///   - deserializer: A deserializer for `ReportSafetyResponse` messages.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    public func reportSafety<Result>(
+      request: GRPCCore.ClientRequest<ReportSafetyRequest>,
+      serializer: some GRPCCore.MessageSerializer<ReportSafetyRequest>,
+      deserializer: some GRPCCore.MessageDeserializer<ReportSafetyResponse>,
+      options: GRPCCore.CallOptions = .defaults,
+      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ReportSafetyResponse>) async throws -> Result = { response in
+        try response.message
+      }
+    ) async throws -> Result where Result: Sendable {
+      try await self.client.unary(
+        request: request,
+        descriptor: MonitorService.Method.ReportSafety.descriptor,
+        serializer: serializer,
+        deserializer: deserializer,
+        options: options,
+        onResponse: handleResponse
+      )
+    }
   }
 }
 
@@ -1007,6 +1317,31 @@ extension MonitorService.ClientProtocol {
       request: request,
       serializer: ProtobufSerializer<ListRobotsRequest>(),
       deserializer: ProtobufDeserializer<ListRobotsResponse>(),
+      options: options,
+      onResponse: handleResponse
+    )
+  }
+
+  /// Call the "ListServices" method.
+  ///
+  /// - Parameters:
+  ///   - request: A request containing a single `ListServicesRequest` message.
+  ///   - options: Options to apply to this RPC.
+  ///   - handleResponse: A closure which handles the response and returns its result to
+  ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+  ///       already finished.
+  /// - Returns: The result of `handleResponse`.
+  public func listServices<Result>(
+    request: GRPCCore.ClientRequest<ListServicesRequest>,
+    options: GRPCCore.CallOptions = .defaults,
+    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListServicesResponse>) async throws -> Result = { response in
+      try response.message
+    }
+  ) async throws -> Result where Result: Sendable {
+    try await self.listServices(
+      request: request,
+      serializer: ProtobufSerializer<ListServicesRequest>(),
+      deserializer: ProtobufDeserializer<ListServicesResponse>(),
       options: options,
       onResponse: handleResponse
     )
@@ -1066,7 +1401,7 @@ extension MonitorService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Lets an unhealthy robot back to work.
+  /// > Lets an unhealthy robot back to work; changes nothing where it is healthy.
   ///
   /// - Parameters:
   ///   - request: A request containing a single `ResumeRobotRequest` message.
@@ -1078,14 +1413,14 @@ extension MonitorService.ClientProtocol {
   public func resumeRobot<Result>(
     request: GRPCCore.ClientRequest<ResumeRobotRequest>,
     options: GRPCCore.CallOptions = .defaults,
-    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<RobotRow>) async throws -> Result = { response in
+    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ResumeRobotResponse>) async throws -> Result = { response in
       try response.message
     }
   ) async throws -> Result where Result: Sendable {
     try await self.resumeRobot(
       request: request,
       serializer: ProtobufSerializer<ResumeRobotRequest>(),
-      deserializer: ProtobufDeserializer<RobotRow>(),
+      deserializer: ProtobufDeserializer<ResumeRobotResponse>(),
       options: options,
       onResponse: handleResponse
     )
@@ -1142,6 +1477,37 @@ extension MonitorService.ClientProtocol {
       onResponse: handleResponse
     )
   }
+
+  /// Call the "ReportSafety" method.
+  ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > For robots: events that must not be lost, as those on a topic are for who is not there. One that comes twice counts once.
+  /// > A robot speaks for itself only (PERMISSION_DENIED). RESOURCE_EXHAUSTED where too many robots that the monitor does not know
+  /// > report; the robot keeps its events and tries again.
+  ///
+  /// - Parameters:
+  ///   - request: A request containing a single `ReportSafetyRequest` message.
+  ///   - options: Options to apply to this RPC.
+  ///   - handleResponse: A closure which handles the response and returns its result to
+  ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+  ///       already finished.
+  /// - Returns: The result of `handleResponse`.
+  public func reportSafety<Result>(
+    request: GRPCCore.ClientRequest<ReportSafetyRequest>,
+    options: GRPCCore.CallOptions = .defaults,
+    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ReportSafetyResponse>) async throws -> Result = { response in
+      try response.message
+    }
+  ) async throws -> Result where Result: Sendable {
+    try await self.reportSafety(
+      request: request,
+      serializer: ProtobufSerializer<ReportSafetyRequest>(),
+      deserializer: ProtobufDeserializer<ReportSafetyResponse>(),
+      options: options,
+      onResponse: handleResponse
+    )
+  }
 }
 
 // Helpers providing sugared APIs for 'ClientProtocol' methods.
@@ -1170,6 +1536,35 @@ extension MonitorService.ClientProtocol {
       metadata: metadata
     )
     return try await self.listRobots(
+      request: request,
+      options: options,
+      onResponse: handleResponse
+    )
+  }
+
+  /// Call the "ListServices" method.
+  ///
+  /// - Parameters:
+  ///   - message: request message to send.
+  ///   - metadata: Additional metadata to send, defaults to empty.
+  ///   - options: Options to apply to this RPC, defaults to `.defaults`.
+  ///   - handleResponse: A closure which handles the response and returns its result to
+  ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+  ///       already finished.
+  /// - Returns: The result of `handleResponse`.
+  public func listServices<Result>(
+    _ message: ListServicesRequest,
+    metadata: GRPCCore.Metadata = [:],
+    options: GRPCCore.CallOptions = .defaults,
+    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListServicesResponse>) async throws -> Result = { response in
+      try response.message
+    }
+  ) async throws -> Result where Result: Sendable {
+    let request = GRPCCore.ClientRequest<ListServicesRequest>(
+      message: message,
+      metadata: metadata
+    )
+    return try await self.listServices(
       request: request,
       options: options,
       onResponse: handleResponse
@@ -1238,7 +1633,7 @@ extension MonitorService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Lets an unhealthy robot back to work.
+  /// > Lets an unhealthy robot back to work; changes nothing where it is healthy.
   ///
   /// - Parameters:
   ///   - message: request message to send.
@@ -1252,7 +1647,7 @@ extension MonitorService.ClientProtocol {
     _ message: ResumeRobotRequest,
     metadata: GRPCCore.Metadata = [:],
     options: GRPCCore.CallOptions = .defaults,
-    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<RobotRow>) async throws -> Result = { response in
+    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ResumeRobotResponse>) async throws -> Result = { response in
       try response.message
     }
   ) async throws -> Result where Result: Sendable {
@@ -1321,6 +1716,41 @@ extension MonitorService.ClientProtocol {
       metadata: metadata
     )
     return try await self.watchRelease(
+      request: request,
+      options: options,
+      onResponse: handleResponse
+    )
+  }
+
+  /// Call the "ReportSafety" method.
+  ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > For robots: events that must not be lost, as those on a topic are for who is not there. One that comes twice counts once.
+  /// > A robot speaks for itself only (PERMISSION_DENIED). RESOURCE_EXHAUSTED where too many robots that the monitor does not know
+  /// > report; the robot keeps its events and tries again.
+  ///
+  /// - Parameters:
+  ///   - message: request message to send.
+  ///   - metadata: Additional metadata to send, defaults to empty.
+  ///   - options: Options to apply to this RPC, defaults to `.defaults`.
+  ///   - handleResponse: A closure which handles the response and returns its result to
+  ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+  ///       already finished.
+  /// - Returns: The result of `handleResponse`.
+  public func reportSafety<Result>(
+    _ message: ReportSafetyRequest,
+    metadata: GRPCCore.Metadata = [:],
+    options: GRPCCore.CallOptions = .defaults,
+    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ReportSafetyResponse>) async throws -> Result = { response in
+      try response.message
+    }
+  ) async throws -> Result where Result: Sendable {
+    let request = GRPCCore.ClientRequest<ReportSafetyRequest>(
+      message: message,
+      metadata: metadata
+    )
+    return try await self.reportSafety(
       request: request,
       options: options,
       onResponse: handleResponse

@@ -66,10 +66,46 @@ public enum AlertState: ProtobufEnum {
   public static let allCases: [AlertState] = [.unspecified, .firing, .acknowledged, .resolved]
 }
 
+public enum ServiceState: ProtobufEnum {
+  /// It did not answer yet, and has not been asked for long.
+  case unspecified
+  case serving
+  /// It answers, and says that a part without which it cannot do its work is broken.
+  case notServing
+  /// It answered none of the last questions in time: it hangs, or is gone.
+  case unresponsive
+  /// A number that this program does not know; kept when encoded again.
+  case unrecognized(Int32)
+
+  public init(rawValue: Int32) {
+    switch rawValue {
+    case 0: self = .unspecified
+    case 1: self = .serving
+    case 2: self = .notServing
+    case 3: self = .unresponsive
+    default: self = .unrecognized(rawValue)
+    }
+  }
+
+  public var rawValue: Int32 {
+    switch self {
+    case .unspecified: 0
+    case .serving: 1
+    case .notServing: 2
+    case .unresponsive: 3
+    case .unrecognized(let number): number
+    }
+  }
+
+  public static let allCases: [ServiceState] = [.unspecified, .serving, .notServing, .unresponsive]
+}
+
 /// Kept until resolved, and in the history after.
 public struct Alert: ProtobufMessage {
   public var alertID: String
-  /// "RobotConsecutiveFailures", "RobotOffline", "SuccessRateRegression", "SafetyStop", "SpoolGrowing", "ModelInstallFailed".
+  /// "RobotConsecutiveFailures", "RobotOffline", "SuccessRateRegression", "SafetyStop", "SpoolGrowing", "ModelInstallFailed",
+  /// "ServiceUnresponsive", "ServiceNotServing", "TrialLogDamaged", "WorkLost", "VersionsLost". The last three end by being
+  /// acknowledged: what is lost does not come back by itself.
   public var name: String
   public var severity: AlertSeverity
   public var state: AlertState
@@ -86,14 +122,17 @@ public struct Alert: ProtobufMessage {
   public var acknowledgedBy: String
   public var labels: [String: String]
   public var releaseID: String
+  /// What is meant where that is no robot and no release: a service with Service…, a place of the log as
+  /// `file:offset:fingerprint`, as in LogDamage, with TrialLogDamaged. With WorkLost: "orders" or "trials".
+  public var subject: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.Alert"
 
-  public init() { self.alertID = ""; self.name = ""; self.severity = AlertSeverity(rawValue: 0); self.state = AlertState(rawValue: 0); self.robot = ""; self.modelVersion = ""; self.baselineVersion = ""; self.summary = ""; self.remedy = ""; self.startedUnixNanos = 0; self.resolvedUnixNanos = 0; self.acknowledgedBy = ""; self.labels = [:]; self.releaseID = "" }
+  public init() { self.alertID = ""; self.name = ""; self.severity = AlertSeverity(rawValue: 0); self.state = AlertState(rawValue: 0); self.robot = ""; self.modelVersion = ""; self.baselineVersion = ""; self.summary = ""; self.remedy = ""; self.startedUnixNanos = 0; self.resolvedUnixNanos = 0; self.acknowledgedBy = ""; self.labels = [:]; self.releaseID = ""; self.subject = "" }
 
-  public init(alertID: String = "", name: String = "", severity: AlertSeverity = AlertSeverity(rawValue: 0), state: AlertState = AlertState(rawValue: 0), robot: String = "", modelVersion: String = "", baselineVersion: String = "", summary: String = "", remedy: String = "", startedUnixNanos: Int64 = 0, resolvedUnixNanos: Int64 = 0, acknowledgedBy: String = "", labels: [String: String] = [:], releaseID: String = "") {
+  public init(alertID: String = "", name: String = "", severity: AlertSeverity = AlertSeverity(rawValue: 0), state: AlertState = AlertState(rawValue: 0), robot: String = "", modelVersion: String = "", baselineVersion: String = "", summary: String = "", remedy: String = "", startedUnixNanos: Int64 = 0, resolvedUnixNanos: Int64 = 0, acknowledgedBy: String = "", labels: [String: String] = [:], releaseID: String = "", subject: String = "") {
     self.alertID = alertID
     self.name = name
     self.severity = severity
@@ -108,6 +147,7 @@ public struct Alert: ProtobufMessage {
     self.acknowledgedBy = acknowledgedBy
     self.labels = labels
     self.releaseID = releaseID
+    self.subject = subject
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -227,15 +267,21 @@ public struct ListRobotsResponse: ProtobufMessage {
 public struct ListAlertsRequest: ProtobufMessage {
   /// Resolved ones too.
   public var includeResolved: Bool
+  /// At most 1000; 0 for 1000.
+  public var pageSize: UInt32
+  /// From the last answer; empty for the first page.
+  public var pageToken: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.ListAlertsRequest"
 
-  public init() { self.includeResolved = false }
+  public init() { self.includeResolved = false; self.pageSize = 0; self.pageToken = "" }
 
-  public init(includeResolved: Bool = false) {
+  public init(includeResolved: Bool = false, pageSize: UInt32 = 0, pageToken: String = "") {
     self.includeResolved = includeResolved
+    self.pageSize = pageSize
+    self.pageToken = pageToken
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -248,17 +294,94 @@ public struct ListAlertsRequest: ProtobufMessage {
 }
 
 public struct ListAlertsResponse: ProtobufMessage {
-  /// Newest first, at most 1000.
+  /// The most severe first; of one severity the newest first.
   public var alerts: [Alert]
+  /// Empty after the last page.
+  public var nextPageToken: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.ListAlertsResponse"
 
-  public init() { self.alerts = [] }
+  public init() { self.alerts = []; self.nextPageToken = "" }
 
-  public init(alerts: [Alert] = []) {
+  public init(alerts: [Alert] = [], nextPageToken: String = "") {
     self.alerts = alerts
+    self.nextPageToken = nextPageToken
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+/// One service as the monitor's questions about its health (grpc.health.v1, by deadline) found it.
+public struct ServiceRow: ProtobufMessage {
+  /// "ingest", "training" and so on.
+  public var service: String
+  public var state: ServiceState
+  /// When this state began, and when the service answered last; Unix nanoseconds, 0 for never.
+  public var sinceUnixNanos: Int64
+  public var answeredUnixNanos: Int64
+  /// Which part is broken, or how the last question ended; empty while it serves.
+  public var detail: String
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.ServiceRow"
+
+  public init() { self.service = ""; self.state = ServiceState(rawValue: 0); self.sinceUnixNanos = 0; self.answeredUnixNanos = 0; self.detail = "" }
+
+  public init(service: String = "", state: ServiceState = ServiceState(rawValue: 0), sinceUnixNanos: Int64 = 0, answeredUnixNanos: Int64 = 0, detail: String = "") {
+    self.service = service
+    self.state = state
+    self.sinceUnixNanos = sinceUnixNanos
+    self.answeredUnixNanos = answeredUnixNanos
+    self.detail = detail
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+public struct ListServicesRequest: ProtobufMessage {
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.ListServicesRequest"
+
+  public init() {  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+public struct ListServicesResponse: ProtobufMessage {
+  /// By name; the monitor itself among them.
+  public var services: [ServiceRow]
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.ListServicesResponse"
+
+  public init() { self.services = [] }
+
+  public init(services: [ServiceRow] = []) {
+    self.services = services
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -297,16 +420,44 @@ public struct AcknowledgeAlertRequest: ProtobufMessage {
 public struct ResumeRobotRequest: ProtobufMessage {
   public var robot: String
   public var by: String
+  /// Why it may work again; may be empty.
+  public var reason: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.ResumeRobotRequest"
 
-  public init() { self.robot = ""; self.by = "" }
+  public init() { self.robot = ""; self.by = ""; self.reason = "" }
 
-  public init(robot: String = "", by: String = "") {
+  public init(robot: String = "", by: String = "", reason: String = "") {
     self.robot = robot
     self.by = by
+    self.reason = reason
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+public struct ResumeRobotResponse: ProtobufMessage {
+  public var row: RobotRow?
+  /// Whether this call let it back; false where it was healthy already.
+  public var wasUnhealthy: Bool
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.ResumeRobotResponse"
+
+  public init() { self.row = nil; self.wasUnhealthy = false }
+
+  public init(row: RobotRow? = nil, wasUnhealthy: Bool = false) {
+    self.row = row
+    self.wasUnhealthy = wasUnhealthy
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -335,7 +486,8 @@ public struct WatchAlertsRequest: ProtobufMessage {
   }
 }
 
-/// Rollout tells the monitor what to compare, before robots act under it.
+/// Rollout tells the monitor what to compare, before robots act under it. May be told again at any time: a watch that goes on
+/// goes on. One that was ended begins anew: its release goes on where its successor was taken back.
 public struct WatchReleaseRequest: ProtobufMessage {
   public var releaseID: String
   public var modelVersion: String
@@ -382,6 +534,54 @@ public struct WatchReleaseResponse: ProtobufMessage {
   }
 }
 
+public struct ReportSafetyRequest: ProtobufMessage {
+  public var robot: String
+  /// Events of one session, oldest first, at most 256, each of this robot.
+  public var events: [SafetyEvent]
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.ReportSafetyRequest"
+
+  public init() { self.robot = ""; self.events = [] }
+
+  public init(robot: String = "", events: [SafetyEvent] = []) {
+    self.robot = robot
+    self.events = events
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+public struct ReportSafetyResponse: ProtobufMessage {
+  /// The last event of the session that the monitor has, durably; those before it need not be sent again.
+  public var number: UInt64
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.ReportSafetyResponse"
+
+  public init() { self.number = 0 }
+
+  public init(number: UInt64 = 0) {
+    self.number = number
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
 extension Alert: CMessage {
   static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
     UnsafeMutableRawPointer(fleetloop__v1__alert__unpack(allocator, count, bytes))
@@ -407,6 +607,7 @@ extension Alert: CMessage {
       value.labels[try CField.string(entry.pointee.key, "fleetloop.v1.Alert.labels")] = try CField.string(entry.pointee.value, "fleetloop.v1.Alert.labels")
     }
     value.releaseID = try CField.string(c.pointee.release_id, "fleetloop.v1.Alert.release_id")
+    value.subject = try CField.string(c.pointee.subject, "fleetloop.v1.Alert.subject")
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -435,6 +636,7 @@ extension Alert: CMessage {
       return e
     }
     c.pointee.release_id = arena.string(self.releaseID)
+    c.pointee.subject = arena.string(self.subject)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -557,6 +759,8 @@ extension ListAlertsRequest: CMessage {
     let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ListAlertsRequest.self)
     var value = Self()
     value.includeResolved = c.pointee.include_resolved != 0
+    value.pageSize = c.pointee.page_size
+    value.pageToken = try CField.string(c.pointee.page_token, "fleetloop.v1.ListAlertsRequest.page_token")
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -565,6 +769,8 @@ extension ListAlertsRequest: CMessage {
     let c = arena.make(Fleetloop__V1__ListAlertsRequest.self)
     fleetloop__v1__list_alerts_request__init(c)
     c.pointee.include_resolved = self.includeResolved ? 1 : 0
+    c.pointee.page_size = self.pageSize
+    c.pointee.page_token = arena.string(self.pageToken)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -580,6 +786,7 @@ extension ListAlertsResponse: CMessage {
     var value = Self()
     value.alerts.reserveCapacity(c.pointee.n_alerts)
     for index in 0..<c.pointee.n_alerts { value.alerts.append(try Alert.read(c.pointee.alerts[index]!)) }
+    value.nextPageToken = try CField.string(c.pointee.next_page_token, "fleetloop.v1.ListAlertsResponse.next_page_token")
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -589,6 +796,81 @@ extension ListAlertsResponse: CMessage {
     fleetloop__v1__list_alerts_response__init(c)
     c.pointee.n_alerts = self.alerts.count
     c.pointee.alerts = arena.pointers(self.alerts) { $0.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__Alert.self) }
+    c.pointee.next_page_token = arena.string(self.nextPageToken)
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension ServiceRow: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__service_row__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ServiceRow.self)
+    var value = Self()
+    value.service = try CField.string(c.pointee.service, "fleetloop.v1.ServiceRow.service")
+    value.state = ServiceState(rawValue: Int32(truncatingIfNeeded: c.pointee.state.rawValue))
+    value.sinceUnixNanos = c.pointee.since_unix_nanos
+    value.answeredUnixNanos = c.pointee.answered_unix_nanos
+    value.detail = try CField.string(c.pointee.detail, "fleetloop.v1.ServiceRow.detail")
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__ServiceRow.self)
+    fleetloop__v1__service_row__init(c)
+    c.pointee.service = arena.string(self.service)
+    c.pointee.state = .init(rawValue: .init(truncatingIfNeeded: self.state.rawValue))
+    c.pointee.since_unix_nanos = self.sinceUnixNanos
+    c.pointee.answered_unix_nanos = self.answeredUnixNanos
+    c.pointee.detail = arena.string(self.detail)
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension ListServicesRequest: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__list_services_request__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ListServicesRequest.self)
+    var value = Self()
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__ListServicesRequest.self)
+    fleetloop__v1__list_services_request__init(c)
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension ListServicesResponse: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__list_services_response__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ListServicesResponse.self)
+    var value = Self()
+    value.services.reserveCapacity(c.pointee.n_services)
+    for index in 0..<c.pointee.n_services { value.services.append(try ServiceRow.read(c.pointee.services[index]!)) }
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__ListServicesResponse.self)
+    fleetloop__v1__list_services_response__init(c)
+    c.pointee.n_services = self.services.count
+    c.pointee.services = arena.pointers(self.services) { $0.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__ServiceRow.self) }
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -628,6 +910,7 @@ extension ResumeRobotRequest: CMessage {
     var value = Self()
     value.robot = try CField.string(c.pointee.robot, "fleetloop.v1.ResumeRobotRequest.robot")
     value.by = try CField.string(c.pointee.by, "fleetloop.v1.ResumeRobotRequest.by")
+    value.reason = try CField.string(c.pointee.reason, "fleetloop.v1.ResumeRobotRequest.reason")
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -637,6 +920,31 @@ extension ResumeRobotRequest: CMessage {
     fleetloop__v1__resume_robot_request__init(c)
     c.pointee.robot = arena.string(self.robot)
     c.pointee.by = arena.string(self.by)
+    c.pointee.reason = arena.string(self.reason)
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension ResumeRobotResponse: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__resume_robot_response__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ResumeRobotResponse.self)
+    var value = Self()
+    if let m = c.pointee.row { value.row = try RobotRow.read(m) }
+    value.wasUnhealthy = c.pointee.was_unhealthy != 0
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__ResumeRobotResponse.self)
+    fleetloop__v1__resume_robot_response__init(c)
+    c.pointee.row = self.row?.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__RobotRow.self)
+    c.pointee.was_unhealthy = self.wasUnhealthy ? 1 : 0
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -705,6 +1013,54 @@ extension WatchReleaseResponse: CMessage {
   func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
     let c = arena.make(Fleetloop__V1__WatchReleaseResponse.self)
     fleetloop__v1__watch_release_response__init(c)
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension ReportSafetyRequest: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__report_safety_request__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ReportSafetyRequest.self)
+    var value = Self()
+    value.robot = try CField.string(c.pointee.robot, "fleetloop.v1.ReportSafetyRequest.robot")
+    value.events.reserveCapacity(c.pointee.n_events)
+    for index in 0..<c.pointee.n_events { value.events.append(try SafetyEvent.read(c.pointee.events[index]!)) }
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__ReportSafetyRequest.self)
+    fleetloop__v1__report_safety_request__init(c)
+    c.pointee.robot = arena.string(self.robot)
+    c.pointee.n_events = self.events.count
+    c.pointee.events = arena.pointers(self.events) { $0.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__SafetyEvent.self) }
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension ReportSafetyResponse: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__report_safety_response__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ReportSafetyResponse.self)
+    var value = Self()
+    value.number = c.pointee.number
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__ReportSafetyResponse.self)
+    fleetloop__v1__report_safety_response__init(c)
+    c.pointee.number = self.number
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

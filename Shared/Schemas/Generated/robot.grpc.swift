@@ -51,6 +51,19 @@ public enum RobotService: Sendable {
         type: .unary
       )
     }
+    /// Namespace for "ListWork" metadata.
+    public enum ListWork: Sendable {
+      /// Request type for "ListWork".
+      public typealias Input = ListWorkRequest
+      /// Response type for "ListWork".
+      public typealias Output = ListWorkResponse
+      /// Descriptor for "ListWork".
+      public static let descriptor = GRPCCore.MethodDescriptor(
+        service: GRPCCore.ServiceDescriptor(fullyQualifiedService: "fleetloop.v1.RobotService"),
+        method: "ListWork",
+        type: .unary
+      )
+    }
     /// Namespace for "CancelWork" metadata.
     public enum CancelWork: Sendable {
       /// Request type for "CancelWork".
@@ -108,6 +121,7 @@ public enum RobotService: Sendable {
       NextWork.descriptor,
       Control.descriptor,
       Enqueue.descriptor,
+      ListWork.descriptor,
       CancelWork.descriptor,
       GetStatus.descriptor,
       Stop.descriptor,
@@ -176,6 +190,11 @@ extension RobotService {
 
     /// Handle the "Enqueue" method.
     ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Refused with FAILED_PRECONDITION while the robot is stopped or unhealthy, unless when_resumed is set, and with
+    /// > INVALID_ARGUMENT for a task that the control program does not offer.
+    ///
     /// - Parameters:
     ///   - request: A streaming request of `WorkOrder` messages.
     ///   - context: Context providing information about the RPC.
@@ -188,7 +207,29 @@ extension RobotService {
       context: GRPCCore.ServerContext
     ) async throws -> GRPCCore.StreamingServerResponse<EnqueueResponse>
 
+    /// Handle the "ListWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > What waits and what runs.
+    ///
+    /// - Parameters:
+    ///   - request: A streaming request of `ListWorkRequest` messages.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A streaming response of `ListWorkResponse` messages.
+    func listWork(
+      request: GRPCCore.StreamingServerRequest<ListWorkRequest>,
+      context: GRPCCore.ServerContext
+    ) async throws -> GRPCCore.StreamingServerResponse<ListWorkResponse>
+
     /// Handle the "CancelWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Drops what waits; a running trial goes on.
     ///
     /// - Parameters:
     ///   - request: A streaming request of `CancelWorkRequest` messages.
@@ -220,7 +261,7 @@ extension RobotService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Safety stop.
+    /// > Safety stop: the running trial ends as aborted, and what waits is held.
     ///
     /// - Parameters:
     ///   - request: A streaming request of `StopRequest` messages.
@@ -235,6 +276,10 @@ extension RobotService {
     ) async throws -> GRPCCore.StreamingServerResponse<RobotStatus>
 
     /// Handle the "Resume" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Lifts a stop; the monitor's word on the robot's health is the monitor's to lift (MonitorService.ResumeRobot).
     ///
     /// - Parameters:
     ///   - request: A streaming request of `ResumeRequest` messages.
@@ -295,6 +340,11 @@ extension RobotService {
 
     /// Handle the "Enqueue" method.
     ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Refused with FAILED_PRECONDITION while the robot is stopped or unhealthy, unless when_resumed is set, and with
+    /// > INVALID_ARGUMENT for a task that the control program does not offer.
+    ///
     /// - Parameters:
     ///   - request: A request containing a single `WorkOrder` message.
     ///   - context: Context providing information about the RPC.
@@ -307,7 +357,29 @@ extension RobotService {
       context: GRPCCore.ServerContext
     ) async throws -> GRPCCore.ServerResponse<EnqueueResponse>
 
+    /// Handle the "ListWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > What waits and what runs.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ListWorkRequest` message.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A response containing a single `ListWorkResponse` message.
+    func listWork(
+      request: GRPCCore.ServerRequest<ListWorkRequest>,
+      context: GRPCCore.ServerContext
+    ) async throws -> GRPCCore.ServerResponse<ListWorkResponse>
+
     /// Handle the "CancelWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Drops what waits; a running trial goes on.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `CancelWorkRequest` message.
@@ -339,7 +411,7 @@ extension RobotService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Safety stop.
+    /// > Safety stop: the running trial ends as aborted, and what waits is held.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `StopRequest` message.
@@ -354,6 +426,10 @@ extension RobotService {
     ) async throws -> GRPCCore.ServerResponse<RobotStatus>
 
     /// Handle the "Resume" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Lifts a stop; the monitor's word on the robot's health is the monitor's to lift (MonitorService.ResumeRobot).
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ResumeRequest` message.
@@ -413,6 +489,11 @@ extension RobotService {
 
     /// Handle the "Enqueue" method.
     ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Refused with FAILED_PRECONDITION while the robot is stopped or unhealthy, unless when_resumed is set, and with
+    /// > INVALID_ARGUMENT for a task that the control program does not offer.
+    ///
     /// - Parameters:
     ///   - request: A `WorkOrder` message.
     ///   - context: Context providing information about the RPC.
@@ -425,7 +506,29 @@ extension RobotService {
       context: GRPCCore.ServerContext
     ) async throws -> EnqueueResponse
 
+    /// Handle the "ListWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > What waits and what runs.
+    ///
+    /// - Parameters:
+    ///   - request: A `ListWorkRequest` message.
+    ///   - context: Context providing information about the RPC.
+    /// - Throws: Any error which occurred during the processing of the request. Thrown errors
+    ///     of type `RPCError` are mapped to appropriate statuses. All other errors are converted
+    ///     to an internal error.
+    /// - Returns: A `ListWorkResponse` to respond with.
+    func listWork(
+      request: ListWorkRequest,
+      context: GRPCCore.ServerContext
+    ) async throws -> ListWorkResponse
+
     /// Handle the "CancelWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Drops what waits; a running trial goes on.
     ///
     /// - Parameters:
     ///   - request: A `CancelWorkRequest` message.
@@ -457,7 +560,7 @@ extension RobotService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Safety stop.
+    /// > Safety stop: the running trial ends as aborted, and what waits is held.
     ///
     /// - Parameters:
     ///   - request: A `StopRequest` message.
@@ -472,6 +575,10 @@ extension RobotService {
     ) async throws -> RobotStatus
 
     /// Handle the "Resume" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Lifts a stop; the monitor's word on the robot's health is the monitor's to lift (MonitorService.ResumeRobot).
     ///
     /// - Parameters:
     ///   - request: A `ResumeRequest` message.
@@ -519,6 +626,17 @@ extension RobotService.StreamingServiceProtocol {
       serializer: ProtobufSerializer<EnqueueResponse>(),
       handler: { request, context in
         try await self.enqueue(
+          request: request,
+          context: context
+        )
+      }
+    )
+    router.registerHandler(
+      forMethod: RobotService.Method.ListWork.descriptor,
+      deserializer: ProtobufDeserializer<ListWorkRequest>(),
+      serializer: ProtobufSerializer<ListWorkResponse>(),
+      handler: { request, context in
+        try await self.listWork(
           request: request,
           context: context
         )
@@ -590,6 +708,17 @@ extension RobotService.ServiceProtocol {
     context: GRPCCore.ServerContext
   ) async throws -> GRPCCore.StreamingServerResponse<EnqueueResponse> {
     let response = try await self.enqueue(
+      request: GRPCCore.ServerRequest(stream: request),
+      context: context
+    )
+    return GRPCCore.StreamingServerResponse(single: response)
+  }
+
+  public func listWork(
+    request: GRPCCore.StreamingServerRequest<ListWorkRequest>,
+    context: GRPCCore.ServerContext
+  ) async throws -> GRPCCore.StreamingServerResponse<ListWorkResponse> {
+    let response = try await self.listWork(
       request: GRPCCore.ServerRequest(stream: request),
       context: context
     )
@@ -680,6 +809,19 @@ extension RobotService.SimpleServiceProtocol {
   ) async throws -> GRPCCore.ServerResponse<EnqueueResponse> {
     return GRPCCore.ServerResponse<EnqueueResponse>(
       message: try await self.enqueue(
+        request: request.message,
+        context: context
+      ),
+      metadata: [:]
+    )
+  }
+
+  public func listWork(
+    request: GRPCCore.ServerRequest<ListWorkRequest>,
+    context: GRPCCore.ServerContext
+  ) async throws -> GRPCCore.ServerResponse<ListWorkResponse> {
+    return GRPCCore.ServerResponse<ListWorkResponse>(
+      message: try await self.listWork(
         request: request.message,
         context: context
       ),
@@ -797,6 +939,11 @@ extension RobotService {
 
     /// Call the "Enqueue" method.
     ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Refused with FAILED_PRECONDITION while the robot is stopped or unhealthy, unless when_resumed is set, and with
+    /// > INVALID_ARGUMENT for a task that the control program does not offer.
+    ///
     /// - Parameters:
     ///   - request: A request containing a single `WorkOrder` message.
     ///   - serializer: A serializer for `WorkOrder` messages.
@@ -814,7 +961,34 @@ extension RobotService {
       onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<EnqueueResponse>) async throws -> Result
     ) async throws -> Result where Result: Sendable
 
+    /// Call the "ListWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > What waits and what runs.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ListWorkRequest` message.
+    ///   - serializer: A serializer for `ListWorkRequest` messages.
+    ///   - deserializer: A deserializer for `ListWorkResponse` messages.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    func listWork<Result>(
+      request: GRPCCore.ClientRequest<ListWorkRequest>,
+      serializer: some GRPCCore.MessageSerializer<ListWorkRequest>,
+      deserializer: some GRPCCore.MessageDeserializer<ListWorkResponse>,
+      options: GRPCCore.CallOptions,
+      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListWorkResponse>) async throws -> Result
+    ) async throws -> Result where Result: Sendable
+
     /// Call the "CancelWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Drops what waits; a running trial goes on.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `CancelWorkRequest` message.
@@ -856,7 +1030,7 @@ extension RobotService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Safety stop.
+    /// > Safety stop: the running trial ends as aborted, and what waits is held.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `StopRequest` message.
@@ -876,6 +1050,10 @@ extension RobotService {
     ) async throws -> Result where Result: Sendable
 
     /// Call the "Resume" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Lifts a stop; the monitor's word on the robot's health is the monitor's to lift (MonitorService.ResumeRobot).
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ResumeRequest` message.
@@ -979,6 +1157,11 @@ extension RobotService {
 
     /// Call the "Enqueue" method.
     ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Refused with FAILED_PRECONDITION while the robot is stopped or unhealthy, unless when_resumed is set, and with
+    /// > INVALID_ARGUMENT for a task that the control program does not offer.
+    ///
     /// - Parameters:
     ///   - request: A request containing a single `WorkOrder` message.
     ///   - serializer: A serializer for `WorkOrder` messages.
@@ -1007,7 +1190,45 @@ extension RobotService {
       )
     }
 
+    /// Call the "ListWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > What waits and what runs.
+    ///
+    /// - Parameters:
+    ///   - request: A request containing a single `ListWorkRequest` message.
+    ///   - serializer: A serializer for `ListWorkRequest` messages.
+    ///   - deserializer: A deserializer for `ListWorkResponse` messages.
+    ///   - options: Options to apply to this RPC.
+    ///   - handleResponse: A closure which handles the response and returns its result to
+    ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+    ///       already finished.
+    /// - Returns: The result of `handleResponse`.
+    public func listWork<Result>(
+      request: GRPCCore.ClientRequest<ListWorkRequest>,
+      serializer: some GRPCCore.MessageSerializer<ListWorkRequest>,
+      deserializer: some GRPCCore.MessageDeserializer<ListWorkResponse>,
+      options: GRPCCore.CallOptions = .defaults,
+      onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListWorkResponse>) async throws -> Result = { response in
+        try response.message
+      }
+    ) async throws -> Result where Result: Sendable {
+      try await self.client.unary(
+        request: request,
+        descriptor: RobotService.Method.ListWork.descriptor,
+        serializer: serializer,
+        deserializer: deserializer,
+        options: options,
+        onResponse: handleResponse
+      )
+    }
+
     /// Call the "CancelWork" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Drops what waits; a running trial goes on.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `CancelWorkRequest` message.
@@ -1071,7 +1292,7 @@ extension RobotService {
     ///
     /// > Source IDL Documentation:
     /// >
-    /// > Safety stop.
+    /// > Safety stop: the running trial ends as aborted, and what waits is held.
     ///
     /// - Parameters:
     ///   - request: A request containing a single `StopRequest` message.
@@ -1102,6 +1323,10 @@ extension RobotService {
     }
 
     /// Call the "Resume" method.
+    ///
+    /// > Source IDL Documentation:
+    /// >
+    /// > Lifts a stop; the monitor's word on the robot's health is the monitor's to lift (MonitorService.ResumeRobot).
     ///
     /// - Parameters:
     ///   - request: A request containing a single `ResumeRequest` message.
@@ -1194,6 +1419,11 @@ extension RobotService.ClientProtocol {
 
   /// Call the "Enqueue" method.
   ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > Refused with FAILED_PRECONDITION while the robot is stopped or unhealthy, unless when_resumed is set, and with
+  /// > INVALID_ARGUMENT for a task that the control program does not offer.
+  ///
   /// - Parameters:
   ///   - request: A request containing a single `WorkOrder` message.
   ///   - options: Options to apply to this RPC.
@@ -1217,7 +1447,40 @@ extension RobotService.ClientProtocol {
     )
   }
 
+  /// Call the "ListWork" method.
+  ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > What waits and what runs.
+  ///
+  /// - Parameters:
+  ///   - request: A request containing a single `ListWorkRequest` message.
+  ///   - options: Options to apply to this RPC.
+  ///   - handleResponse: A closure which handles the response and returns its result to
+  ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+  ///       already finished.
+  /// - Returns: The result of `handleResponse`.
+  public func listWork<Result>(
+    request: GRPCCore.ClientRequest<ListWorkRequest>,
+    options: GRPCCore.CallOptions = .defaults,
+    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListWorkResponse>) async throws -> Result = { response in
+      try response.message
+    }
+  ) async throws -> Result where Result: Sendable {
+    try await self.listWork(
+      request: request,
+      serializer: ProtobufSerializer<ListWorkRequest>(),
+      deserializer: ProtobufDeserializer<ListWorkResponse>(),
+      options: options,
+      onResponse: handleResponse
+    )
+  }
+
   /// Call the "CancelWork" method.
+  ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > Drops what waits; a running trial goes on.
   ///
   /// - Parameters:
   ///   - request: A request containing a single `CancelWorkRequest` message.
@@ -1271,7 +1534,7 @@ extension RobotService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Safety stop.
+  /// > Safety stop: the running trial ends as aborted, and what waits is held.
   ///
   /// - Parameters:
   ///   - request: A request containing a single `StopRequest` message.
@@ -1297,6 +1560,10 @@ extension RobotService.ClientProtocol {
   }
 
   /// Call the "Resume" method.
+  ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > Lifts a stop; the monitor's word on the robot's health is the monitor's to lift (MonitorService.ResumeRobot).
   ///
   /// - Parameters:
   ///   - request: A request containing a single `ResumeRequest` message.
@@ -1392,6 +1659,11 @@ extension RobotService.ClientProtocol {
 
   /// Call the "Enqueue" method.
   ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > Refused with FAILED_PRECONDITION while the robot is stopped or unhealthy, unless when_resumed is set, and with
+  /// > INVALID_ARGUMENT for a task that the control program does not offer.
+  ///
   /// - Parameters:
   ///   - message: request message to send.
   ///   - metadata: Additional metadata to send, defaults to empty.
@@ -1419,7 +1691,44 @@ extension RobotService.ClientProtocol {
     )
   }
 
+  /// Call the "ListWork" method.
+  ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > What waits and what runs.
+  ///
+  /// - Parameters:
+  ///   - message: request message to send.
+  ///   - metadata: Additional metadata to send, defaults to empty.
+  ///   - options: Options to apply to this RPC, defaults to `.defaults`.
+  ///   - handleResponse: A closure which handles the response and returns its result to
+  ///       the caller. Returning from the closure will cancel the RPC if it hasn't
+  ///       already finished.
+  /// - Returns: The result of `handleResponse`.
+  public func listWork<Result>(
+    _ message: ListWorkRequest,
+    metadata: GRPCCore.Metadata = [:],
+    options: GRPCCore.CallOptions = .defaults,
+    onResponse handleResponse: @Sendable @escaping (GRPCCore.ClientResponse<ListWorkResponse>) async throws -> Result = { response in
+      try response.message
+    }
+  ) async throws -> Result where Result: Sendable {
+    let request = GRPCCore.ClientRequest<ListWorkRequest>(
+      message: message,
+      metadata: metadata
+    )
+    return try await self.listWork(
+      request: request,
+      options: options,
+      onResponse: handleResponse
+    )
+  }
+
   /// Call the "CancelWork" method.
+  ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > Drops what waits; a running trial goes on.
   ///
   /// - Parameters:
   ///   - message: request message to send.
@@ -1481,7 +1790,7 @@ extension RobotService.ClientProtocol {
   ///
   /// > Source IDL Documentation:
   /// >
-  /// > Safety stop.
+  /// > Safety stop: the running trial ends as aborted, and what waits is held.
   ///
   /// - Parameters:
   ///   - message: request message to send.
@@ -1511,6 +1820,10 @@ extension RobotService.ClientProtocol {
   }
 
   /// Call the "Resume" method.
+  ///
+  /// > Source IDL Documentation:
+  /// >
+  /// > Lifts a stop; the monitor's word on the robot's health is the monitor's to lift (MonitorService.ResumeRobot).
   ///
   /// - Parameters:
   ///   - message: request message to send.

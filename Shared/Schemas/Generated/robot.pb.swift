@@ -16,20 +16,24 @@ public struct WorkOrder: ProtobufMessage {
   public var maxSteps: UInt32
   /// For the control program, e.g. "fault" = "gripper-stuck", "noise" = "0.2".
   public var options: [String: String]
+  /// Take the order though the robot stands still: its trials are done once it is resumed. Without it such an order is
+  /// refused (FAILED_PRECONDITION), so that no robot moves for work that was given while it stood still.
+  public var whenResumed: Bool
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.WorkOrder"
 
-  public init() { self.orderID = ""; self.task = ""; self.mode = ControlMode(rawValue: 0); self.seeds = []; self.maxSteps = 0; self.options = [:] }
+  public init() { self.orderID = ""; self.task = ""; self.mode = ControlMode(rawValue: 0); self.seeds = []; self.maxSteps = 0; self.options = [:]; self.whenResumed = false }
 
-  public init(orderID: String = "", task: String = "", mode: ControlMode = ControlMode(rawValue: 0), seeds: [UInt64] = [], maxSteps: UInt32 = 0, options: [String: String] = [:]) {
+  public init(orderID: String = "", task: String = "", mode: ControlMode = ControlMode(rawValue: 0), seeds: [UInt64] = [], maxSteps: UInt32 = 0, options: [String: String] = [:], whenResumed: Bool = false) {
     self.orderID = orderID
     self.task = task
     self.mode = mode
     self.seeds = seeds
     self.maxSteps = maxSteps
     self.options = options
+    self.whenResumed = whenResumed
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -103,15 +107,19 @@ public struct EnqueueResponse: ProtobufMessage {
 public struct NextWorkRequest: ProtobufMessage {
   /// How long to wait for work, in milliseconds, at most 60,000.
   public var waitMillis: UInt32
+  /// Tasks that the program can do, at most 1000. The agent refuses orders for others by name. Empty says nothing: the
+  /// agent keeps what it was told last, and accepts every task where it was never told.
+  public var tasks: [String]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.NextWorkRequest"
 
-  public init() { self.waitMillis = 0 }
+  public init() { self.waitMillis = 0; self.tasks = [] }
 
-  public init(waitMillis: UInt32 = 0) {
+  public init(waitMillis: UInt32 = 0, tasks: [String] = []) {
     self.waitMillis = waitMillis
+    self.tasks = tasks
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -419,19 +427,26 @@ public struct RobotStatus: ProtobufMessage {
   public var filed: UInt64
   /// Trials that ingest acknowledged since the spool was made.
   public var acknowledged: UInt64
+  /// Of the waiting: trials that waited when the robot was stopped or found unhealthy. They are not done before Resume
+  /// with continue_work.
+  public var held: UInt32
+  /// Tasks that the control program offers, sorted; empty where it never said.
+  public var tasks: [String]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.RobotStatus"
 
-  public init() { self.heartbeat = nil; self.waiting = 0; self.running = 0; self.filed = 0; self.acknowledged = 0 }
+  public init() { self.heartbeat = nil; self.waiting = 0; self.running = 0; self.filed = 0; self.acknowledged = 0; self.held = 0; self.tasks = [] }
 
-  public init(heartbeat: Heartbeat? = nil, waiting: UInt32 = 0, running: UInt32 = 0, filed: UInt64 = 0, acknowledged: UInt64 = 0) {
+  public init(heartbeat: Heartbeat? = nil, waiting: UInt32 = 0, running: UInt32 = 0, filed: UInt64 = 0, acknowledged: UInt64 = 0, held: UInt32 = 0, tasks: [String] = []) {
     self.heartbeat = heartbeat
     self.waiting = waiting
     self.running = running
     self.filed = filed
     self.acknowledged = acknowledged
+    self.held = held
+    self.tasks = tasks
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -444,6 +459,7 @@ public struct RobotStatus: ProtobufMessage {
 }
 
 public struct StopRequest: ProtobufMessage {
+  /// Told in heartbeats until the robot is resumed.
   public var reason: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
@@ -466,10 +482,37 @@ public struct StopRequest: ProtobufMessage {
 }
 
 public struct ResumeRequest: ProtobufMessage {
+  /// Do what waited when the robot was stopped or found unhealthy. Without it such work stays and is not done: ask again
+  /// with it, or cancel the work. This may be asked of a robot that is not stopped.
+  public var continueWork: Bool
+  /// Why, and who says so; told in heartbeats until the next stop.
+  public var reason: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.ResumeRequest"
+
+  public init() { self.continueWork = false; self.reason = "" }
+
+  public init(continueWork: Bool = false, reason: String = "") {
+    self.continueWork = continueWork
+    self.reason = reason
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+public struct ListWorkRequest: ProtobufMessage {
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.ListWorkRequest"
 
   public init() {  }
 
@@ -482,8 +525,70 @@ public struct ResumeRequest: ProtobufMessage {
   }
 }
 
+/// An order whose trials are not all filed.
+public struct OpenOrder: ProtobufMessage {
+  public var orderID: String
+  public var task: String
+  public var mode: ControlMode
+  /// Trials not filed yet, the running one included.
+  public var trials: UInt32
+  /// One of them is running.
+  public var running: Bool
+  /// It waited when the robot was stopped or found unhealthy, and is not done before Resume with continue_work.
+  public var held: Bool
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.OpenOrder"
+
+  public init() { self.orderID = ""; self.task = ""; self.mode = ControlMode(rawValue: 0); self.trials = 0; self.running = false; self.held = false }
+
+  public init(orderID: String = "", task: String = "", mode: ControlMode = ControlMode(rawValue: 0), trials: UInt32 = 0, running: Bool = false, held: Bool = false) {
+    self.orderID = orderID
+    self.task = task
+    self.mode = mode
+    self.trials = trials
+    self.running = running
+    self.held = held
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+public struct ListWorkResponse: ProtobufMessage {
+  /// In the order in which they are done, at most 1000.
+  public var orders: [OpenOrder]
+  /// How many there are in all.
+  public var total: UInt32
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.ListWorkResponse"
+
+  public init() { self.orders = []; self.total = 0 }
+
+  public init(orders: [OpenOrder] = [], total: UInt32 = 0) {
+    self.orders = orders
+    self.total = total
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
 public struct CancelWorkRequest: ProtobufMessage {
-  /// Empty for all.
+  /// An order, and with it those named after it: "W" means "W", "W-1", "W-2" and so on. Empty for all.
   public var orderID: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
@@ -522,6 +627,7 @@ extension WorkOrder: CMessage {
       guard let entry = c.pointee.options[index] else { continue }
       value.options[try CField.string(entry.pointee.key, "fleetloop.v1.WorkOrder.options")] = try CField.string(entry.pointee.value, "fleetloop.v1.WorkOrder.options")
     }
+    value.whenResumed = c.pointee.when_resumed != 0
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -543,6 +649,7 @@ extension WorkOrder: CMessage {
       e.pointee.value = arena.string(entry.value)
       return e
     }
+    c.pointee.when_resumed = self.whenResumed ? 1 : 0
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -623,6 +730,8 @@ extension NextWorkRequest: CMessage {
     let c = pointer.assumingMemoryBound(to: Fleetloop__V1__NextWorkRequest.self)
     var value = Self()
     value.waitMillis = c.pointee.wait_millis
+    value.tasks.reserveCapacity(c.pointee.n_tasks)
+    for index in 0..<c.pointee.n_tasks { value.tasks.append(try CField.string(c.pointee.tasks[index], "fleetloop.v1.NextWorkRequest.tasks")) }
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -631,6 +740,8 @@ extension NextWorkRequest: CMessage {
     let c = arena.make(Fleetloop__V1__NextWorkRequest.self)
     fleetloop__v1__next_work_request__init(c)
     c.pointee.wait_millis = self.waitMillis
+    c.pointee.n_tasks = self.tasks.count
+    c.pointee.tasks = arena.values(self.tasks) { arena.string($0) }
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -959,6 +1070,9 @@ extension RobotStatus: CMessage {
     value.running = c.pointee.running
     value.filed = c.pointee.filed
     value.acknowledged = c.pointee.acknowledged
+    value.held = c.pointee.held
+    value.tasks.reserveCapacity(c.pointee.n_tasks)
+    for index in 0..<c.pointee.n_tasks { value.tasks.append(try CField.string(c.pointee.tasks[index], "fleetloop.v1.RobotStatus.tasks")) }
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -971,6 +1085,9 @@ extension RobotStatus: CMessage {
     c.pointee.running = self.running
     c.pointee.filed = self.filed
     c.pointee.acknowledged = self.acknowledged
+    c.pointee.held = self.held
+    c.pointee.n_tasks = self.tasks.count
+    c.pointee.tasks = arena.values(self.tasks) { arena.string($0) }
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -1006,6 +1123,8 @@ extension ResumeRequest: CMessage {
   static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
     let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ResumeRequest.self)
     var value = Self()
+    value.continueWork = c.pointee.continue_work != 0
+    value.reason = try CField.string(c.pointee.reason, "fleetloop.v1.ResumeRequest.reason")
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -1013,6 +1132,86 @@ extension ResumeRequest: CMessage {
   func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
     let c = arena.make(Fleetloop__V1__ResumeRequest.self)
     fleetloop__v1__resume_request__init(c)
+    c.pointee.continue_work = self.continueWork ? 1 : 0
+    c.pointee.reason = arena.string(self.reason)
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension ListWorkRequest: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__list_work_request__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ListWorkRequest.self)
+    var value = Self()
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__ListWorkRequest.self)
+    fleetloop__v1__list_work_request__init(c)
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension OpenOrder: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__open_order__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__OpenOrder.self)
+    var value = Self()
+    value.orderID = try CField.string(c.pointee.order_id, "fleetloop.v1.OpenOrder.order_id")
+    value.task = try CField.string(c.pointee.task, "fleetloop.v1.OpenOrder.task")
+    value.mode = ControlMode(rawValue: Int32(truncatingIfNeeded: c.pointee.mode.rawValue))
+    value.trials = c.pointee.trials
+    value.running = c.pointee.running != 0
+    value.held = c.pointee.held != 0
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__OpenOrder.self)
+    fleetloop__v1__open_order__init(c)
+    c.pointee.order_id = arena.string(self.orderID)
+    c.pointee.task = arena.string(self.task)
+    c.pointee.mode = .init(rawValue: .init(truncatingIfNeeded: self.mode.rawValue))
+    c.pointee.trials = self.trials
+    c.pointee.running = self.running ? 1 : 0
+    c.pointee.held = self.held ? 1 : 0
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension ListWorkResponse: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__list_work_response__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__ListWorkResponse.self)
+    var value = Self()
+    value.orders.reserveCapacity(c.pointee.n_orders)
+    for index in 0..<c.pointee.n_orders { value.orders.append(try OpenOrder.read(c.pointee.orders[index]!)) }
+    value.total = c.pointee.total
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__ListWorkResponse.self)
+    fleetloop__v1__list_work_response__init(c)
+    c.pointee.n_orders = self.orders.count
+    c.pointee.orders = arena.pointers(self.orders) { $0.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__OpenOrder.self) }
+    c.pointee.total = self.total
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

@@ -119,7 +119,8 @@ public struct Release: ProtobufMessage {
   /// Robots that have not reported the version yet.
   public var waiting: [String]
   public var reason: String
-  /// With a rollback: the alert that caused it, and when robots were told and all had restored.
+  /// With a rollback: the alert that caused it, when robots were told, and when all had restored. The last is 0 while a robot
+  /// within reach still differs, also where it came back after the others were done.
   public var alertID: String
   public var rolledBackUnixNanos: Int64
   public var restoredUnixNanos: Int64
@@ -157,26 +158,51 @@ public struct Release: ProtobufMessage {
   }
 }
 
-/// Published on releases/<robot>, and answered by GetDesiredVersion.
+/// What a robot is to act with: published on releases/<robot>, and the answer of ReportVersion and GetDesiredVersion.
+/// Which of two counts. Rollout draws an epoch, a random number, for each robot that it does not know yet, and another with the
+/// first decision about the robot after each of rollout's starts, because its database may then be an older copy; within an epoch
+/// it counts its decisions about the robot in `generation`. Generations are compared within one epoch only, and no number that a
+/// robot reports ever enters one. The robot's rules:
+/// - Generation 0 decides nothing: rollout knows nothing of the robot, which keeps what it has.
+/// - Of its own epoch it follows a higher generation, published or answered.
+/// - Another epoch it follows only from the answer to its own ReportVersion: what is published may be old, an answer is not. It
+/// reports at once when another is published.
+/// Where a robot follows what rollout cannot have said (another epoch, a generation yet to come, another release), one of them
+/// lost its state; rollout then begins a new epoch in which the newer of both decisions stands (`decided_unix_nanos`).
 public struct DesiredVersion: ProtobufMessage {
   public var robot: String
-  /// Empty: no model yet.
+  /// Empty: none, see `remove`.
   public var version: String
+  /// Empty: by no release, or by none that rollout knows.
   public var releaseID: String
-  /// Grows per robot; an older one is ignored.
+  /// Grows with each decision about this robot; 0 for none yet.
   public var generation: UInt64
+  /// Random, not 0 once something was decided.
+  public var epoch: UInt64
+  /// SHA-256 of SignedManifest.manifest, 32 bytes: the robot refuses the version with any other content. Empty where rollout does
+  /// not know it. A model whose serial is lower than the highest that the robot trusted is refused unless its content is named
+  /// here: a rollback names it, a stale copy of a release cannot.
+  public var manifestSha256: [UInt8]
+  /// The robot is to give its model up: the only order that takes one away. An empty version alone never does.
+  public var remove: Bool
+  /// When it was decided, by rollout's clock.
+  public var decidedUnixNanos: Int64
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.DesiredVersion"
 
-  public init() { self.robot = ""; self.version = ""; self.releaseID = ""; self.generation = 0 }
+  public init() { self.robot = ""; self.version = ""; self.releaseID = ""; self.generation = 0; self.epoch = 0; self.manifestSha256 = []; self.remove = false; self.decidedUnixNanos = 0 }
 
-  public init(robot: String = "", version: String = "", releaseID: String = "", generation: UInt64 = 0) {
+  public init(robot: String = "", version: String = "", releaseID: String = "", generation: UInt64 = 0, epoch: UInt64 = 0, manifestSha256: [UInt8] = [], remove: Bool = false, decidedUnixNanos: Int64 = 0) {
     self.robot = robot
     self.version = version
     self.releaseID = releaseID
     self.generation = generation
+    self.epoch = epoch
+    self.manifestSha256 = manifestSha256
+    self.remove = remove
+    self.decidedUnixNanos = decidedUnixNanos
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -543,22 +569,28 @@ public struct GetDesiredVersionRequest: ProtobufMessage {
 /// Robots say what they run after every change, and every few seconds.
 public struct ReportVersionRequest: ProtobufMessage {
   public var robot: String
+  /// What it acts with; empty for no model.
   public var version: String
-  public var generation: UInt64
   /// Why the desired version could not be installed; empty where it could.
   public var error: String
+  /// What it follows, as rollout said it; absent where it was told nothing yet, or lost its record. A robot that rollout does not
+  /// know keeps this, or its version, until somebody decides.
+  public var following: DesiredVersion?
+  /// SHA-256 of the manifest of the model that it acts with; empty where it does not know it.
+  public var manifestSha256: [UInt8]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.ReportVersionRequest"
 
-  public init() { self.robot = ""; self.version = ""; self.generation = 0; self.error = "" }
+  public init() { self.robot = ""; self.version = ""; self.error = ""; self.following = nil; self.manifestSha256 = [] }
 
-  public init(robot: String = "", version: String = "", generation: UInt64 = 0, error: String = "") {
+  public init(robot: String = "", version: String = "", error: String = "", following: DesiredVersion? = nil, manifestSha256: [UInt8] = []) {
     self.robot = robot
     self.version = version
-    self.generation = generation
     self.error = error
+    self.following = following
+    self.manifestSha256 = manifestSha256
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -593,16 +625,19 @@ public struct RobotVersion: ProtobufMessage {
   public var reported: String
   public var generation: UInt64
   public var releaseID: String
+  /// To the minute after a restart of rollout.
   public var reportedUnixNanos: Int64
   public var error: String
+  /// Rollout did not know the robot and left it what it had: nobody here has decided about it.
+  public var adopted: Bool
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.RobotVersion"
 
-  public init() { self.robot = ""; self.desired = ""; self.reported = ""; self.generation = 0; self.releaseID = ""; self.reportedUnixNanos = 0; self.error = "" }
+  public init() { self.robot = ""; self.desired = ""; self.reported = ""; self.generation = 0; self.releaseID = ""; self.reportedUnixNanos = 0; self.error = ""; self.adopted = false }
 
-  public init(robot: String = "", desired: String = "", reported: String = "", generation: UInt64 = 0, releaseID: String = "", reportedUnixNanos: Int64 = 0, error: String = "") {
+  public init(robot: String = "", desired: String = "", reported: String = "", generation: UInt64 = 0, releaseID: String = "", reportedUnixNanos: Int64 = 0, error: String = "", adopted: Bool = false) {
     self.robot = robot
     self.desired = desired
     self.reported = reported
@@ -610,6 +645,7 @@ public struct RobotVersion: ProtobufMessage {
     self.releaseID = releaseID
     self.reportedUnixNanos = reportedUnixNanos
     self.error = error
+    self.adopted = adopted
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -705,6 +741,10 @@ extension DesiredVersion: CMessage {
     value.version = try CField.string(c.pointee.version, "fleetloop.v1.DesiredVersion.version")
     value.releaseID = try CField.string(c.pointee.release_id, "fleetloop.v1.DesiredVersion.release_id")
     value.generation = c.pointee.generation
+    value.epoch = c.pointee.epoch
+    value.manifestSha256 = CField.bytes(c.pointee.manifest_sha256)
+    value.remove = c.pointee.remove != 0
+    value.decidedUnixNanos = c.pointee.decided_unix_nanos
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -716,6 +756,10 @@ extension DesiredVersion: CMessage {
     c.pointee.version = arena.string(self.version)
     c.pointee.release_id = arena.string(self.releaseID)
     c.pointee.generation = self.generation
+    c.pointee.epoch = self.epoch
+    c.pointee.manifest_sha256 = arena.bytes(self.manifestSha256)
+    c.pointee.remove = self.remove ? 1 : 0
+    c.pointee.decided_unix_nanos = self.decidedUnixNanos
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -1083,8 +1127,9 @@ extension ReportVersionRequest: CMessage {
     var value = Self()
     value.robot = try CField.string(c.pointee.robot, "fleetloop.v1.ReportVersionRequest.robot")
     value.version = try CField.string(c.pointee.version, "fleetloop.v1.ReportVersionRequest.version")
-    value.generation = c.pointee.generation
     value.error = try CField.string(c.pointee.error, "fleetloop.v1.ReportVersionRequest.error")
+    if let m = c.pointee.following { value.following = try DesiredVersion.read(m) }
+    value.manifestSha256 = CField.bytes(c.pointee.manifest_sha256)
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -1094,8 +1139,9 @@ extension ReportVersionRequest: CMessage {
     fleetloop__v1__report_version_request__init(c)
     c.pointee.robot = arena.string(self.robot)
     c.pointee.version = arena.string(self.version)
-    c.pointee.generation = self.generation
     c.pointee.error = arena.string(self.error)
+    c.pointee.following = self.following?.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__DesiredVersion.self)
+    c.pointee.manifest_sha256 = arena.bytes(self.manifestSha256)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -1136,6 +1182,7 @@ extension RobotVersion: CMessage {
     value.releaseID = try CField.string(c.pointee.release_id, "fleetloop.v1.RobotVersion.release_id")
     value.reportedUnixNanos = c.pointee.reported_unix_nanos
     value.error = try CField.string(c.pointee.error, "fleetloop.v1.RobotVersion.error")
+    value.adopted = c.pointee.adopted != 0
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -1150,6 +1197,7 @@ extension RobotVersion: CMessage {
     c.pointee.release_id = arena.string(self.releaseID)
     c.pointee.reported_unix_nanos = self.reportedUnixNanos
     c.pointee.error = arena.string(self.error)
+    c.pointee.adopted = self.adopted ? 1 : 0
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

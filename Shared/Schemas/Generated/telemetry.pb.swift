@@ -76,14 +76,22 @@ public struct Heartbeat: ProtobufMessage {
   public var sentUnixNanos: Int64
   /// Why the robot could not install its desired version; empty where it could.
   public var installError: String
+  /// Why the robot is stopped; empty where it is not.
+  public var stopReason: String
+  /// Why and by whom it was resumed last; empty before the first time and from the next stop on.
+  public var resumeReason: String
+  /// What the robot's disk refuses, in sentences, the worst first: to keep the last stop, resume or health directive, or what
+  /// is held for it, or what the monitor has to hear of, so that each holds but a restart may forget it; or to delete what a
+  /// crash left. The agent tries again until the disk does it; empty once it has.
+  public var unkept: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.Heartbeat"
 
-  public init() { self.robot = ""; self.facility = ""; self.hardwareCohort = ""; self.state = RobotState(rawValue: 0); self.modelVersion = ""; self.desiredVersion = ""; self.desiredGeneration = 0; self.spooledTrials = 0; self.spooledBytes = 0; self.link = ""; self.trialsStarted = 0; self.consecutiveFailures = 0; self.fallbackSteps = 0; self.steps = 0; self.actionP50Micros = 0; self.actionP99Micros = 0; self.sentUnixNanos = 0; self.installError = "" }
+  public init() { self.robot = ""; self.facility = ""; self.hardwareCohort = ""; self.state = RobotState(rawValue: 0); self.modelVersion = ""; self.desiredVersion = ""; self.desiredGeneration = 0; self.spooledTrials = 0; self.spooledBytes = 0; self.link = ""; self.trialsStarted = 0; self.consecutiveFailures = 0; self.fallbackSteps = 0; self.steps = 0; self.actionP50Micros = 0; self.actionP99Micros = 0; self.sentUnixNanos = 0; self.installError = ""; self.stopReason = ""; self.resumeReason = ""; self.unkept = "" }
 
-  public init(robot: String = "", facility: String = "", hardwareCohort: String = "", state: RobotState = RobotState(rawValue: 0), modelVersion: String = "", desiredVersion: String = "", desiredGeneration: UInt64 = 0, spooledTrials: UInt32 = 0, spooledBytes: UInt64 = 0, link: String = "", trialsStarted: UInt64 = 0, consecutiveFailures: UInt32 = 0, fallbackSteps: UInt64 = 0, steps: UInt64 = 0, actionP50Micros: Double = 0, actionP99Micros: Double = 0, sentUnixNanos: Int64 = 0, installError: String = "") {
+  public init(robot: String = "", facility: String = "", hardwareCohort: String = "", state: RobotState = RobotState(rawValue: 0), modelVersion: String = "", desiredVersion: String = "", desiredGeneration: UInt64 = 0, spooledTrials: UInt32 = 0, spooledBytes: UInt64 = 0, link: String = "", trialsStarted: UInt64 = 0, consecutiveFailures: UInt32 = 0, fallbackSteps: UInt64 = 0, steps: UInt64 = 0, actionP50Micros: Double = 0, actionP99Micros: Double = 0, sentUnixNanos: Int64 = 0, installError: String = "", stopReason: String = "", resumeReason: String = "", unkept: String = "") {
     self.robot = robot
     self.facility = facility
     self.hardwareCohort = hardwareCohort
@@ -102,6 +110,9 @@ public struct Heartbeat: ProtobufMessage {
     self.actionP99Micros = actionP99Micros
     self.sentUnixNanos = sentUnixNanos
     self.installError = installError
+    self.stopReason = stopReason
+    self.resumeReason = resumeReason
+    self.unkept = unkept
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -113,27 +124,36 @@ public struct Heartbeat: ProtobufMessage {
   }
 }
 
-/// A safety limit was hit.
+/// A safety limit was hit, or something was lost: what an operator has to hear of. The agent keeps it until the monitor has
+/// confirmed it, see MonitorService.ReportSafety: in memory where a limit held, on its disk where it is a stop or a loss.
 public struct SafetyEvent: ProtobufMessage {
   public var robot: String
   public var trialID: String
-  /// "action-clipped", "joint-limit", "not-finite", "stop".
+  /// "action-clipped", "joint-limit", "not-finite", "stop"; "orders-lost" where waiting work could not be read at the start,
+  /// "versions-lost" where the memory of models could not, "reports-lost" where events could not that the monitor had not
+  /// confirmed; "trial-lost" where a filed trial cannot be read any more or ingest refuses it.
   public var kind: String
   public var detail: String
   public var timeUnixNanos: Int64
+  /// What tells the event from every other of its robot: a number that the agent draws at its start, never 0, and the event's
+  /// own, which grows by 1 from 1. An event that comes with both again is the same one. 0 where the sender does not count.
+  public var session: UInt64
+  public var number: UInt64
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.SafetyEvent"
 
-  public init() { self.robot = ""; self.trialID = ""; self.kind = ""; self.detail = ""; self.timeUnixNanos = 0 }
+  public init() { self.robot = ""; self.trialID = ""; self.kind = ""; self.detail = ""; self.timeUnixNanos = 0; self.session = 0; self.number = 0 }
 
-  public init(robot: String = "", trialID: String = "", kind: String = "", detail: String = "", timeUnixNanos: Int64 = 0) {
+  public init(robot: String = "", trialID: String = "", kind: String = "", detail: String = "", timeUnixNanos: Int64 = 0, session: UInt64 = 0, number: UInt64 = 0) {
     self.robot = robot
     self.trialID = trialID
     self.kind = kind
     self.detail = detail
     self.timeUnixNanos = timeUnixNanos
+    self.session = session
+    self.number = number
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -236,6 +256,9 @@ extension Heartbeat: CMessage {
     value.actionP99Micros = c.pointee.action_p99_micros
     value.sentUnixNanos = c.pointee.sent_unix_nanos
     value.installError = try CField.string(c.pointee.install_error, "fleetloop.v1.Heartbeat.install_error")
+    value.stopReason = try CField.string(c.pointee.stop_reason, "fleetloop.v1.Heartbeat.stop_reason")
+    value.resumeReason = try CField.string(c.pointee.resume_reason, "fleetloop.v1.Heartbeat.resume_reason")
+    value.unkept = try CField.string(c.pointee.unkept, "fleetloop.v1.Heartbeat.unkept")
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -261,6 +284,9 @@ extension Heartbeat: CMessage {
     c.pointee.action_p99_micros = self.actionP99Micros
     c.pointee.sent_unix_nanos = self.sentUnixNanos
     c.pointee.install_error = arena.string(self.installError)
+    c.pointee.stop_reason = arena.string(self.stopReason)
+    c.pointee.resume_reason = arena.string(self.resumeReason)
+    c.pointee.unkept = arena.string(self.unkept)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -279,6 +305,8 @@ extension SafetyEvent: CMessage {
     value.kind = try CField.string(c.pointee.kind, "fleetloop.v1.SafetyEvent.kind")
     value.detail = try CField.string(c.pointee.detail, "fleetloop.v1.SafetyEvent.detail")
     value.timeUnixNanos = c.pointee.time_unix_nanos
+    value.session = c.pointee.session
+    value.number = c.pointee.number
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -291,6 +319,8 @@ extension SafetyEvent: CMessage {
     c.pointee.kind = arena.string(self.kind)
     c.pointee.detail = arena.string(self.detail)
     c.pointee.time_unix_nanos = self.timeUnixNanos
+    c.pointee.session = self.session
+    c.pointee.number = self.number
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

@@ -134,14 +134,16 @@ public struct TrainingProgress: ProtobufMessage {
   public var remainingSeconds: Double
   /// What went wrong, and what to do.
   public var error: String
+  /// Trials of the snapshot that ingest could not give any more: learnt without them, because they are few.
+  public var missingTrials: UInt64
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.TrainingProgress"
 
-  public init() { self.jobID = ""; self.version = ""; self.state = TrainingState(rawValue: 0); self.step = 0; self.totalSteps = 0; self.trainLoss = 0; self.validationLoss = 0; self.samplesPerSecond = 0; self.elapsedSeconds = 0; self.remainingSeconds = 0; self.error = "" }
+  public init() { self.jobID = ""; self.version = ""; self.state = TrainingState(rawValue: 0); self.step = 0; self.totalSteps = 0; self.trainLoss = 0; self.validationLoss = 0; self.samplesPerSecond = 0; self.elapsedSeconds = 0; self.remainingSeconds = 0; self.error = ""; self.missingTrials = 0 }
 
-  public init(jobID: String = "", version: String = "", state: TrainingState = TrainingState(rawValue: 0), step: UInt64 = 0, totalSteps: UInt64 = 0, trainLoss: Double = 0, validationLoss: Double = 0, samplesPerSecond: Double = 0, elapsedSeconds: Double = 0, remainingSeconds: Double = 0, error: String = "") {
+  public init(jobID: String = "", version: String = "", state: TrainingState = TrainingState(rawValue: 0), step: UInt64 = 0, totalSteps: UInt64 = 0, trainLoss: Double = 0, validationLoss: Double = 0, samplesPerSecond: Double = 0, elapsedSeconds: Double = 0, remainingSeconds: Double = 0, error: String = "", missingTrials: UInt64 = 0) {
     self.jobID = jobID
     self.version = version
     self.state = state
@@ -153,6 +155,7 @@ public struct TrainingProgress: ProtobufMessage {
     self.elapsedSeconds = elapsedSeconds
     self.remainingSeconds = remainingSeconds
     self.error = error
+    self.missingTrials = missingTrials
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -331,6 +334,7 @@ extension TrainingProgress: CMessage {
     value.elapsedSeconds = c.pointee.elapsed_seconds
     value.remainingSeconds = c.pointee.remaining_seconds
     value.error = try CField.string(c.pointee.error, "fleetloop.v1.TrainingProgress.error")
+    value.missingTrials = c.pointee.missing_trials
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -349,6 +353,7 @@ extension TrainingProgress: CMessage {
     c.pointee.elapsed_seconds = self.elapsedSeconds
     c.pointee.remaining_seconds = self.remainingSeconds
     c.pointee.error = arena.string(self.error)
+    c.pointee.missing_trials = self.missingTrials
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

@@ -76,7 +76,8 @@ public enum ControlMode: ProtobufEnum {
 
 /// What is known when a trial begins.
 public struct TrialHeader: ProtobufMessage {
-  /// Unique per robot, never used again: letters, digits, '.', '_', '-'; at most 64.
+  /// Names of trials, robots, releases and versions of models have 1 to 64 letters, digits, '.', '_' or '-' of ASCII; the
+  /// first is no '.'. A trial's is unique per robot and never used again.
   public var trialID: String
   public var robot: String
   public var facility: String
@@ -284,18 +285,22 @@ public struct TrialEvent: ProtobufMessage {
   public var trialID: String
   public var number: UInt32
   public var event: Event?
+  /// Only in what ReadTrials answers, and only where `event` is not set: the trial belongs to the snapshot, but the log
+  /// cannot give it; says why. It stands in the trial's place and is the only event of that trial.
+  public var missing: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.TrialEvent"
 
-  public init() { self.robot = ""; self.trialID = ""; self.number = 0; self.event = nil }
+  public init() { self.robot = ""; self.trialID = ""; self.number = 0; self.event = nil; self.missing = "" }
 
-  public init(robot: String = "", trialID: String = "", number: UInt32 = 0, event: Event? = nil) {
+  public init(robot: String = "", trialID: String = "", number: UInt32 = 0, event: Event? = nil, missing: String = "") {
     self.robot = robot
     self.trialID = trialID
     self.number = number
     self.event = event
+    self.missing = missing
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -330,14 +335,17 @@ public struct TrialSummary: ProtobufMessage {
   public var labelledSteps: UInt32
   /// Number of steps on which the fallback acted.
   public var fallbackSteps: UInt32
+  /// Place in the order of storing, from 1: grows with every trial that is stored, whatever the clock does, and may leave
+  /// some out. A catalog that was made anew from the log counts in the log's order, so numbers may then be others.
+  public var number: UInt64
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.TrialSummary"
 
-  public init() { self.header = nil; self.end = nil; self.bytes = 0; self.storedUnixNanos = 0; self.quarantined = false; self.reasons = []; self.labelledSteps = 0; self.fallbackSteps = 0 }
+  public init() { self.header = nil; self.end = nil; self.bytes = 0; self.storedUnixNanos = 0; self.quarantined = false; self.reasons = []; self.labelledSteps = 0; self.fallbackSteps = 0; self.number = 0 }
 
-  public init(header: TrialHeader? = nil, end: TrialEnd? = nil, bytes: UInt64 = 0, storedUnixNanos: Int64 = 0, quarantined: Bool = false, reasons: [String] = [], labelledSteps: UInt32 = 0, fallbackSteps: UInt32 = 0) {
+  public init(header: TrialHeader? = nil, end: TrialEnd? = nil, bytes: UInt64 = 0, storedUnixNanos: Int64 = 0, quarantined: Bool = false, reasons: [String] = [], labelledSteps: UInt32 = 0, fallbackSteps: UInt32 = 0, number: UInt64 = 0) {
     self.header = header
     self.end = end
     self.bytes = bytes
@@ -346,6 +354,7 @@ public struct TrialSummary: ProtobufMessage {
     self.reasons = reasons
     self.labelledSteps = labelledSteps
     self.fallbackSteps = fallbackSteps
+    self.number = number
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -555,6 +564,7 @@ extension TrialEvent: CMessage {
     value.robot = try CField.string(c.pointee.robot, "fleetloop.v1.TrialEvent.robot")
     value.trialID = try CField.string(c.pointee.trial_id, "fleetloop.v1.TrialEvent.trial_id")
     value.number = c.pointee.number
+    value.missing = try CField.string(c.pointee.missing, "fleetloop.v1.TrialEvent.missing")
     switch c.pointee.event_case.rawValue {
     case 4: if let m = c.pointee.header { value.event = .header(try TrialHeader.read(m)) }
     case 5: if let m = c.pointee.steps { value.event = .steps(try TrialSteps.read(m)) }
@@ -572,6 +582,7 @@ extension TrialEvent: CMessage {
     c.pointee.robot = arena.string(self.robot)
     c.pointee.trial_id = arena.string(self.trialID)
     c.pointee.number = self.number
+    c.pointee.missing = arena.string(self.missing)
     switch self.event {
     case .header(let one):
       c.pointee.event_case = .init(rawValue: 4)
@@ -609,6 +620,7 @@ extension TrialSummary: CMessage {
     for index in 0..<c.pointee.n_reasons { value.reasons.append(try CField.string(c.pointee.reasons[index], "fleetloop.v1.TrialSummary.reasons")) }
     value.labelledSteps = c.pointee.labelled_steps
     value.fallbackSteps = c.pointee.fallback_steps
+    value.number = c.pointee.number
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -625,6 +637,7 @@ extension TrialSummary: CMessage {
     c.pointee.reasons = arena.values(self.reasons) { arena.string($0) }
     c.pointee.labelled_steps = self.labelledSteps
     c.pointee.fallback_steps = self.fallbackSteps
+    c.pointee.number = self.number
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

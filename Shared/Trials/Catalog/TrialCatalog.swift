@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 import GRDB
 public import Schemas
@@ -8,135 +7,112 @@ public final class TrialCatalog: Sendable {
   /// Rows of one page at most.
   public static let maximumPage = 1_000
 
-  private let database: DatabaseQueue
+  private let database: any DatabaseWriter
+  private let beforeWriting: @Sendable () throws -> Void
 
   /// Opens or makes the catalog.
-  /// - Parameter path: of the SQLite file.
-  public init(path: String) throws {
+  /// - Parameters:
+  ///   - path: of the SQLite file; nil for one in memory that goes with the process.
+  ///   - beforeWriting: called in front of every change; what it throws, the change throws. For tests of a disk that fails.
+  /// - Throws: ``TrialsError`` `.fileSystem`.
+  public init(path: String?, beforeWriting: @escaping @Sendable () throws -> Void = {}) throws {
+    self.beforeWriting = beforeWriting
     var configuration = Configuration()
-    configuration.busyMode = .timeout(5)
+    // Whoever waits for this waits with everybody who stores a trial; what cannot be written now is written later.
+    configuration.busyMode = .timeout(0.2)
     configuration.prepareDatabase { database in
-      try database.execute(sql: "PRAGMA journal_mode = WAL")
       // The log is the truth: a transaction that a power cut takes is found again there.
       try database.execute(sql: "PRAGMA synchronous = NORMAL")
     }
     do {
-      self.database = try DatabaseQueue(path: path, configuration: configuration)
-      try Self.migrator.migrate(self.database)
+      // A pool reads while it writes.
+      self.database =
+        if let path {
+          try DatabasePool(path: path, configuration: configuration)
+        } else {
+          try DatabaseQueue(configuration: configuration)
+        }
+      try CatalogSchema.migrator.migrate(self.database)
     } catch {
       throw TrialsError(
         .fileSystem,
-        "Cannot open the catalog \(path). If it is damaged, delete it: it is made anew from the log.",
+        "Cannot open the catalog \(path ?? "in memory"). If it is damaged, delete it: it is made anew from the log.",
         cause: error)
     }
   }
 
-  private static var migrator: DatabaseMigrator {
-    var migrator = DatabaseMigrator()
-    migrator.registerMigration("1") { database in
-      try database.create(table: "trial") { table in
-        table.column("robot", .text).notNull()
-        table.column("trialID", .text).notNull()
-        for name in ["facility", "task", "modelVersion", "releaseID", "orderID", "reasons", "file"] {
-          table.column(name, .text).notNull()
-        }
-        for name in [
-          "mode", "outcome", "storedUnixNanos", "steps", "labelledSteps", "fallbackSteps", "bytes", "offset",
-          "length",
-        ] { table.column(name, .integer).notNull() }
-        table.column("quarantined", .boolean).notNull()
-        table.column("header", .blob).notNull()
-        table.column("end", .blob).notNull()
-        table.primaryKey(["robot", "trialID"])
-      }
-      try database.create(index: "trialByTask", on: "trial", columns: ["task", "modelVersion"])
-      try database.create(index: "trialByOrder", on: "trial", columns: ["orderID"])
-      try database.create(index: "trialByFile", on: "trial", columns: ["file", "offset"])
-      try database.create(table: "snapshot") { table in
-        table.column("id", .text).primaryKey()
-        table.column("description", .blob).notNull()
-        // Trial keys, one a line, sorted: "robot/trial".
-        table.column("keys", .text).notNull()
-      }
-      try database.create(table: "counter") { table in
-        table.column("name", .text).primaryKey()
-        table.column("value", .integer).notNull()
-      }
-    }
-    return migrator
+  private func write<Result>(_ change: (Database) throws -> Result) throws -> Result {
+    try self.beforeWriting()
+    return try self.database.write(change)
   }
 
   // MARK: Trials
 
   public func contains(robot: String, trialID: String) throws -> Bool {
-    try self.database.read { database in
-      try TrialRow.exists(database, key: ["robot": robot, "trialID": trialID])
-    }
+    try self.position(robot: robot, trialID: trialID) != nil
   }
 
-  /// Adds trials that are in the log; one that is known already is left as it is.
-  /// - Returns: for each, whether it was new.
-  @discardableResult
-  public func add(
-    _ trials: [(trial: TrialRecord, position: LogPosition, reasons: [QualityReason])], storedUnixNanos: Int64
-  ) throws -> [Bool] {
-    try self.database.write { database in
-      try trials.map { entry in
-        let row = TrialRow(
-          entry.trial, position: entry.position, reasons: entry.reasons, storedUnixNanos: storedUnixNanos)
-        try row.insert(database, onConflict: .ignore)
-        return database.changesCount > 0
+  /// Where a trial lies; nil where the catalog does not know it.
+  public func position(robot: String, trialID: String) throws -> LogPosition? {
+    try self.database.read {
+      // Asked twice for each trial that is stored: the statement is kept, and no more is read than this.
+      let statement = try $0.cachedStatement(
+        sql: "SELECT file, offset, length FROM trial WHERE robot = ? AND trialID = ?")
+      return try Row.fetchOne(statement, arguments: [robot, trialID]).map {
+        LogPosition(file: $0[0], offset: $0[1], length: $0[2])
       }
     }
   }
 
-  /// The end of the last chunk of each log file that the catalog knows.
-  public func knownEnds() throws -> [String: Int] {
-    try self.database.read { database in
-      let rows = try Row.fetchAll(
-        database, sql: "SELECT file, MAX(offset + length) AS last FROM trial GROUP BY file")
-      return Dictionary(uniqueKeysWithValues: rows.map { ($0["file"] as String, $0["last"] as Int) })
-    }
-  }
-
-  public func position(robot: String, trialID: String) throws -> LogPosition? {
-    try self.database.read {
-      try TrialRow.fetchOne($0, key: ["robot": robot, "trialID": trialID])?.position
-    }
-  }
-
-  /// Trials of a query, in the order they were stored.
+  /// Adds trials that are in the log, and what is now in its files; a trial that is known already is left as it is.
   /// - Parameters:
-  ///   - after: `token` of the last page; nil for the first.
+  ///   - lost: trials that are not where they were said to be; forgotten first, so that one which was stored again is
+  ///     added at its new place.
+  ///   - counters: what they have come to.
+  func add(
+    _ rows: [TrialRow], files: [TrialLog.FileState],
+    dropping lost: [(name: TrialName, position: LogPosition)] = [], counters: [String: Int] = [:]
+  ) throws {
+    try self.write { database in
+      try Self.drop(lost, from: database)
+      for row in rows { try row.insert(database, onConflict: .ignore) }
+      for file in files {
+        try database.execute(
+          sql: "INSERT OR REPLACE INTO logFile VALUES (?, ?, ?)",
+          arguments: [file.name, file.bytes, file.chunks])
+      }
+      for (name, value) in counters {
+        try database.execute(sql: "INSERT OR REPLACE INTO counter VALUES (?, ?)", arguments: [name, value])
+      }
+    }
+  }
+
+  /// Trials of a query, in the order they were stored or the latest first.
+  /// - Parameters:
+  ///   - limit: trials of one page, 1 … ``maximumPage``; a larger one is cut down.
+  ///   - after: `token` of the last page of the same query and order; nil for the first.
+  /// - Throws: ``TrialsError`` `.invalid` where the token is none.
   public func trials(
-    _ query: TrialQuery, limit: Int, after: String?
+    _ query: TrialQuery, limit: Int, after: String?, newestFirst: Bool = false
   ) throws -> (trials: [TrialSummary], token: String?) {
-    let offset = try after.map { text in
-      guard let number = Int(text), number >= 0 else {
+    let last = try after.map { text in
+      guard let number = Int64(text), number >= 0 else {
         throw TrialsError(.invalid, "'\(text)' is no page token; pass the last answer's, or none.")
       }
       return number
     }
     let limit = min(max(1, limit), Self.maximumPage)
     let (sql, arguments) = query.condition
+    let (comparison, order) = newestFirst ? ("<", "DESC") : (">", "ASC")
     return try self.database.read { database in
-      let rows = try SQLRequest<RowWithID>(
-        sql: "SELECT rowid AS number, * FROM trial WHERE rowid > ? AND \(sql) ORDER BY rowid LIMIT ?",
-        arguments: [offset ?? 0] + arguments + [limit]
-      ).fetchAll(database)
+      let rows = try TrialRow.fetchAll(
+        database,
+        sql: "SELECT * FROM trial WHERE number \(comparison) ? AND \(sql) ORDER BY number \(order) LIMIT ?",
+        arguments: [last ?? (newestFirst ? .max : 0)] + arguments + [limit])
       return (
-        try rows.map { try $0.row.summary() }, rows.count == limit ? rows.last.map { "\($0.number)" } : nil
+        try rows.map { try $0.summary() },
+        rows.count == limit ? rows.last?.number.map { "\($0)" } : nil
       )
-    }
-  }
-
-  private struct RowWithID: FetchableRecord {
-    var number: Int64
-    var row: TrialRow
-
-    init(row: Row) throws {
-      self.number = row["number"]
-      self.row = try TrialRow(row: row)
     }
   }
 
@@ -172,61 +148,114 @@ public final class TrialCatalog: Sendable {
     }
   }
 
-  // MARK: Snapshots
-
-  /// Fixes the trials of a query under a name that depends on nothing but the trials.
-  public func createSnapshot(_ query: TrialQuery, nowUnixNanos: Int64) throws -> DatasetSnapshot {
+  /// What a snapshot of a query consists of: trials by robot and id, and how much they are.
+  func selection(of query: TrialQuery) throws -> (names: [TrialName], snapshot: DatasetSnapshot) {
     let (sql, arguments) = query.condition
-    return try self.database.write { database in
-      let rows = try TrialRow.fetchAll(
-        database, sql: "SELECT * FROM trial WHERE \(sql) ORDER BY robot, trialID", arguments: arguments)
-      let keys = rows.map { "\($0.robot)/\($0.trialID)" }.joined(separator: "\n")
-      let digest = SHA256.hash(data: Data(keys.utf8)).prefix(8)
-      var id = ""
-      for byte in digest { id += String(byte >> 4, radix: 16) + String(byte & 15, radix: 16) }
-      let snapshot = DatasetSnapshot(
-        snapshotID: id, query: query, trials: UInt64(rows.count),
-        steps: UInt64(rows.reduce(0) { $0 + $1.steps }),
-        bytes: UInt64(rows.reduce(0) { $0 + $1.bytes }), createdUnixNanos: nowUnixNanos,
-        trialsPerTask: Dictionary(rows.map { ($0.task, 1) }, uniquingKeysWith: +))
-      try database.execute(
-        sql: "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)",
-        arguments: [id, Data(snapshot.serializedBytes()), keys])
-      return snapshot
+    return try self.database.read { database in
+      var names: [TrialName] = []
+      var snapshot = DatasetSnapshot(query: query)
+      let rows = try Row.fetchCursor(
+        database,
+        sql: "SELECT robot, trialID, task, steps, bytes FROM trial WHERE \(sql) ORDER BY robot, trialID",
+        arguments: arguments)
+      while let row = try rows.next() {
+        names.append(TrialName(robot: row["robot"], trialID: row["trialID"]))
+        snapshot.trials += 1
+        snapshot.steps += UInt64(row["steps"] as Int)
+        snapshot.bytes += UInt64(row["bytes"] as Int)
+        snapshot.trialsPerTask[row["task"], default: 0] += 1
+      }
+      return (names, snapshot)
     }
   }
 
-  /// Where the trials of a snapshot lie, in the snapshot's order.
-  public func positions(ofSnapshot id: String) throws -> [LogPosition] {
+  /// Snapshots that an earlier version kept in the catalog: name, serialized description, and trials' keys, one a line.
+  func oldSnapshots() throws -> [(id: String, description: [UInt8], keys: String)] {
     try self.database.read { database in
-      guard
-        let keys = try String.fetchOne(
-          database, sql: "SELECT keys FROM snapshot WHERE id = ?", arguments: [id])
-      else { throw TrialsError(.notFound, "No snapshot is called '\(id)'; make one with CreateSnapshot.") }
-      return try keys.split(separator: "\n").map { key in
-        let parts = key.split(separator: "/", maxSplits: 1).map(String.init)
-        guard let row = try TrialRow.fetchOne(database, key: ["robot": parts[0], "trialID": parts[1]]) else {
-          throw TrialsError(.notFound, "Trial \(key) of snapshot \(id) is not in the catalog.")
-        }
-        return row.position
+      guard try database.tableExists("snapshot") else { return [] }
+      return try Row.fetchAll(database, sql: "SELECT id, description, keys FROM snapshot").map {
+        ($0["id"], [UInt8]($0["description"] as Data), $0["keys"])
       }
     }
   }
 
-  // MARK: Counters
+  /// Lets go of them, once they are durable elsewhere.
+  func dropOldSnapshots() throws {
+    guard try self.database.read({ try $0.tableExists("snapshot") }) else { return }
+    try self.write { try $0.drop(table: "snapshot") }
+  }
 
-  public func increment(_ name: String, by amount: Int = 1) throws {
-    try self.database.write {
-      try $0.execute(
-        sql:
-          "INSERT INTO counter VALUES (?, ?) ON CONFLICT(name) DO UPDATE SET value = value + excluded.value",
-        arguments: [name, amount])
+  // MARK: Log files
+
+  /// What the catalog has last seen of each log file. It trusts files that are still as long as then.
+  func files() throws -> [String: TrialLog.FileState] {
+    try self.database.read { database in
+      let states = try Row.fetchAll(database, sql: "SELECT name, bytes, chunks FROM logFile").map {
+        TrialLog.FileState(name: $0["name"], bytes: $0["bytes"], chunks: $0["chunks"])
+      }
+      return Dictionary(uniqueKeysWithValues: states.map { ($0.name, $0) })
     }
   }
 
-  public func counter(_ name: String) throws -> Int {
-    try self.database.read {
-      try Int.fetchOne($0, sql: "SELECT value FROM counter WHERE name = ?", arguments: [name]) ?? 0
+  /// Trials that the log holds more often than the catalog: each was stored twice.
+  func duplicates() throws -> Int {
+    try self.database.read { database in
+      let chunks = try Int.fetchOne(database, sql: "SELECT SUM(chunks) FROM logFile") ?? 0
+      return max(0, chunks - (try Int.fetchOne(database, sql: "SELECT COUNT(*) FROM trial") ?? 0))
+    }
+  }
+
+  /// Trials that are said to begin in a part of a file, by their place.
+  func places(in file: String, from start: Int = 0, until end: Int = .max) throws -> [(
+    name: TrialName, position: LogPosition
+  )] {
+    try self.database.read { database in
+      try Row.fetchAll(
+        database,
+        sql: """
+          SELECT robot, trialID, "offset", length FROM trial WHERE file = ? AND "offset" >= ? AND "offset" < ?
+          ORDER BY "offset"
+          """, arguments: [file, start, end]
+      ).map {
+        (
+          TrialName(robot: $0["robot"], trialID: $0["trialID"]),
+          LogPosition(file: file, offset: $0["offset"], length: $0["length"])
+        )
+      }
+    }
+  }
+
+  /// Forgets trials that are not where they were said to be: the next sending of each is stored again.
+  func drop(_ trials: [(name: TrialName, position: LogPosition)]) throws {
+    guard !trials.isEmpty else { return }
+    try self.write { try Self.drop(trials, from: $0) }
+  }
+
+  private static func drop(_ trials: [(name: TrialName, position: LogPosition)], from database: Database)
+    throws
+  {
+    for (name, position) in trials {
+      try database.execute(
+        sql: "DELETE FROM trial WHERE robot = ? AND trialID = ? AND file = ? AND \"offset\" = ?",
+        arguments: [name.robot, name.trialID, position.file, position.offset])
+      guard database.changesCount > 0 else { continue }
+      try database.execute(
+        sql: "UPDATE logFile SET chunks = chunks - 1 WHERE name = ?", arguments: [position.file])
+    }
+  }
+
+  /// Forgets a file that is gone, once nothing points into it.
+  func forget(file: String) throws {
+    try self.write { try $0.execute(sql: "DELETE FROM logFile WHERE name = ?", arguments: [file]) }
+  }
+
+  // MARK: Counters
+
+  /// All counters as they were last written.
+  func counters() throws -> [String: Int] {
+    try self.database.read { database in
+      let rows = try Row.fetchAll(database, sql: "SELECT name, value FROM counter")
+      return Dictionary(uniqueKeysWithValues: rows.map { ($0["name"], $0["value"]) })
     }
   }
 }

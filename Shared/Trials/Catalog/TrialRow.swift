@@ -6,6 +6,8 @@ import Schemas
 struct TrialRow: Codable, FetchableRecord, PersistableRecord, Sendable {
   static let databaseTableName = "trial"
 
+  /// Place in the order of storing; the database gives it.
+  var number: Int64?
   var robot: String
   var trialID: String
   var facility: String
@@ -57,6 +59,7 @@ struct TrialRow: Codable, FetchableRecord, PersistableRecord, Sendable {
     self.end = Data(end.serializedBytes())
   }
 
+  var name: TrialName { TrialName(robot: self.robot, trialID: self.trialID) }
   var position: LogPosition { LogPosition(file: self.file, offset: self.offset, length: self.length) }
 
   func summary() throws -> TrialSummary {
@@ -65,7 +68,8 @@ struct TrialRow: Codable, FetchableRecord, PersistableRecord, Sendable {
       end: try TrialEnd(serializedBytes: [UInt8](self.end)), bytes: UInt64(self.bytes),
       storedUnixNanos: self.storedUnixNanos, quarantined: self.quarantined,
       reasons: self.reasons.isEmpty ? [] : self.reasons.split(separator: ",").map(String.init),
-      labelledSteps: UInt32(self.labelledSteps), fallbackSteps: UInt32(self.fallbackSteps))
+      labelledSteps: UInt32(self.labelledSteps), fallbackSteps: UInt32(self.fallbackSteps),
+      number: UInt64(max(0, self.number ?? 0)))
   }
 }
 
@@ -86,6 +90,10 @@ extension TrialQuery {
     among("orderID", self.orderIDs)
     among("mode", self.modes.map(\.rawValue))
     among("outcome", self.outcomes.map(\.rawValue))
+    if self.afterNumber > 0 {
+      parts.append("number > ?")
+      arguments.append(Int64(clamping: self.afterNumber))
+    }
     if self.storedFromUnixNanos > 0 {
       parts.append("storedUnixNanos >= ?")
       arguments.append(self.storedFromUnixNanos)

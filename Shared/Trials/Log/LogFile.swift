@@ -1,94 +1,147 @@
-import Foundation
+internal import Storage
 
-/// A file that is only appended to, with plain system calls: each says exactly what reached the disk.
+/// A file that is only appended to.
+///
+/// A read that fails is one of two things. Damage of a place (`.unreadable`): these bytes cannot be read ``tries`` times in a row
+/// while others of the same file can, and no more than ``maximumUnreadable`` places were like that since the file was opened. Or a
+/// disk that fails (`.fileSystem`): then nothing is known of what the file holds, and nobody may take anything in it for lost.
 final class LogFile {
-  let path: String
-  private let descriptor: Int32
-  private(set) var size: Int
+  private static let tries = 3
+  static let maximumUnreadable = 1_024
+  /// Bytes that a disk, or the machine's memory, reads or fails to read as one.
+  static let block = 4_096
+  /// Blocks, spread over a file, of which none can be read where its disk fails.
+  private static let probes = 16
+  /// Bytes that are written once more at once.
+  private static let piece = 1 << 20
 
-  /// Opens a file, making it where it is missing.
-  init(path: String) throws(TrialsError) {
+  let path: String
+  private let file: any DiskFile
+  /// Bytes that count. What lies behind them was never acknowledged.
+  private(set) var size: Int
+  /// Set while bytes behind `size` could not be cut off; nothing is appended before they are.
+  private var hasTail = false
+  /// Where they begin.
+  private var unreadable: Set<Int> = []
+
+  init(_ path: String, _ access: DiskAccess, on disk: any Disk) throws(TrialsError) {
+    let (file, size) = try TrialsError.disk { () throws(StorageError) in
+      let file = try disk.open(path, access)
+      return (file, try file.size())
+    }
     self.path = path
-    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw Self.failure("open", path) }
-    self.descriptor = descriptor
-    self.size = Int(lseek(descriptor, 0, SEEK_END))
+    self.file = file
+    self.size = size
   }
 
-  deinit { close(self.descriptor) }
-
-  /// Appends all bytes, or none: after a failure the file is as long as before.
+  /// Appends all bytes, or none: after a failure the file counts as long as before.
   func append(_ bytes: [UInt8]) throws(TrialsError) {
-    var written = 0
-    while written < bytes.count {
-      let count = bytes.withUnsafeBytes { buffer in
-        pwrite(
-          self.descriptor, buffer.baseAddress! + written, bytes.count - written, off_t(self.size + written))
-      }
-      if count < 0, errno == EINTR { continue }
-      guard count > 0 else {
-        let failure = Self.failure("write", self.path)
-        _ = ftruncate(self.descriptor, off_t(self.size))
-        throw failure
-      }
-      written += count
+    if self.hasTail { try self.cut(to: self.size) }
+    do {
+      try TrialsError.disk { () throws(StorageError) in try self.file.write(bytes, at: self.size) }
+    } catch {
+      try? self.cut(to: self.size)
+      throw error
     }
-    self.size += written
+    self.size += bytes.count
   }
 
   /// Returns once everything appended is on the disk.
   func synchronize() throws(TrialsError) {
-    while fdatasync(self.descriptor) != 0 {
-      guard errno == EINTR else { throw Self.failure("sync", self.path) }
+    try TrialsError.disk { () throws(StorageError) in try self.file.synchronize() }
+  }
+
+  /// Writes bytes once more as they stand, so that the next sync writes them whatever the machine takes for written.
+  func renew(_ bytes: Range<Int>) throws(TrialsError) {
+    var offset = bytes.lowerBound
+    while offset < bytes.upperBound {
+      let piece = try self.read(at: offset, count: min(Self.piece, bytes.upperBound - offset))
+      try self.overwrite(piece, at: offset)
+      offset += piece.count
     }
   }
 
-  func truncate(to size: Int) throws(TrialsError) {
-    guard ftruncate(self.descriptor, off_t(size)) == 0 else { throw Self.failure("truncate", self.path) }
+  /// Writes over bytes that are there.
+  func overwrite(_ bytes: [UInt8], at offset: Int) throws(TrialsError) {
+    try TrialsError.disk { () throws(StorageError) in try self.file.write(bytes, at: offset) }
+  }
+
+  /// Forgets what lies behind `size`: at once for whoever appends, in the file now or before the next append.
+  func cut(to size: Int) throws(TrialsError) {
     self.size = size
+    self.hasTail = true
+    try TrialsError.disk { () throws(StorageError) in try self.file.truncate(to: size) }
+    self.hasTail = false
   }
 
-  func read(offset: Int, count: Int) throws(TrialsError) -> [UInt8] {
-    guard offset >= 0, count >= 0, offset + count <= self.size else {
+  /// - Throws: ``TrialsError`` `.unreadable`, `.fileSystem`; `.corrupt` where the file ends before.
+  func read(at offset: Int, count: Int) throws(TrialsError) -> [UInt8] {
+    guard offset >= 0, count >= 0, offset <= self.size, count <= self.size - offset else {
       throw TrialsError(
-        .corrupt, "\(self.path) has \(self.size) bytes; \(offset) + \(count) is past its end.")
+        .corrupt, "\(self.path) has \(self.size) bytes; \(count) at \(offset) are past its end.")
     }
-    let path = self.path
-    let descriptor = self.descriptor
     var failure: TrialsError?
-    let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
-      while filled < count {
-        let got = pread(descriptor, buffer.baseAddress! + filled, count - filled, off_t(offset + filled))
-        if got < 0, errno == EINTR { continue }
-        guard got > 0 else {
-          failure = Self.failure("read", path)
-          return
+    for _ in 0..<Self.tries {
+      do {
+        return try TrialsError.disk { () throws(StorageError) in
+          try self.file.read(at: offset, count: count)
         }
-        filled += got
+      } catch {
+        guard error.code == .fileSystem else { throw error }
+        failure = error
       }
     }
-    if let failure { throw failure }
+    self.unreadable.insert(offset)
+    guard self.unreadable.count <= Self.maximumUnreadable else {
+      throw TrialsError(
+        .fileSystem,
+        "More than \(Self.maximumUnreadable) places of \(self.path) cannot be read: its disk fails. Copy what can still be "
+          + "read to another disk and start there.", cause: failure)
+    }
+    guard self.isReadable(besides: offset..<offset + count) else {
+      throw TrialsError(
+        .fileSystem, "Nothing of \(self.path) can be read: its disk fails, or the file must be moved away.",
+        cause: failure)
+    }
+    throw TrialsError(
+      .unreadable, "\(self.path) cannot be read in \(count) bytes at \(offset), though elsewhere it can.",
+      cause: failure)
+  }
+
+  /// The same; nil where they are unreadable.
+  func readUnlessBad(at offset: Int, count: Int) throws(TrialsError) -> [UInt8]? {
+    do {
+      return try self.read(at: offset, count: count)
+    } catch {
+      guard error.code == .unreadable else { throw error }
+      return nil
+    }
+  }
+
+  /// The same, with zeros in each block that is unreadable: they begin no chunk and match no CRC.
+  func readAroundBad(at offset: Int, count: Int) throws(TrialsError) -> [UInt8] {
+    if let bytes = try self.readUnlessBad(at: offset, count: count) { return bytes }
+    var bytes: [UInt8] = []
+    while bytes.count < count {
+      let start = offset + bytes.count
+      let piece = min(count - bytes.count, Self.block - start % Self.block)
+      bytes += try self.readUnlessBad(at: start, count: piece) ?? [UInt8](repeating: 0, count: piece)
+    }
     return bytes
   }
 
-  /// Makes a folder's list of names durable: a new file is not there after a crash without this.
-  static func synchronizeFolder(_ path: String) throws(TrialsError) {
-    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw Self.failure("open", path) }
-    defer { close(descriptor) }
-    guard fsync(descriptor) == 0 else { throw Self.failure("sync", path) }
-  }
-
-  /// errno is read here, in the same synchronous function as its cause.
-  private static func failure(_ verb: String, _ path: String) -> TrialsError {
-    let code = errno
-    let text = String(cString: strerror(code))
-    guard code == ENOSPC || code == EDQUOT else {
-      return TrialsError(.fileSystem, "Cannot \(verb) \(path): \(text).")
+  /// Whether any of the blocks at either side of some bytes, at their ends, at the file's or spread over it can be read.
+  private func isReadable(besides bytes: Range<Int>) -> Bool {
+    let block = Self.block
+    // Whoever only reads it may have opened it when there was less of it.
+    let size = max(self.size, (try? self.file.size()) ?? 0)
+    let near = [bytes.lowerBound - block, bytes.upperBound, bytes.upperBound - block, bytes.lowerBound]
+    let spread = (0..<Self.probes).map { size / Self.probes * $0 / block * block }
+    return (near + [size - block] + spread).contains { start in
+      let probe = max(0, start)..<max(max(0, start), min(size, max(0, start) + block))
+      guard !probe.isEmpty, !(probe.lowerBound <= bytes.lowerBound && probe.upperBound >= bytes.upperBound)
+      else { return false }
+      return (try? self.file.read(at: probe.lowerBound, count: probe.count)) != nil
     }
-    return TrialsError(
-      .diskFull,
-      "The disk of \(path) is full. Nothing was stored and nothing was lost: robots keep their trials. Free space there."
-    )
   }
 }

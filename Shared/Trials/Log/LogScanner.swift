@@ -1,109 +1,169 @@
 import Schemas
 
-/// Reads MCAP files as ``TrialLog`` writes them, trusting nothing.
-enum LogScanner {
-  struct Scan {
-    /// Bytes up to the end of the last whole record.
-    var goodBytes: Int
-    var chunks: [TrialLog.ChunkEntry] = []
-    var messages: UInt64 = 0
-  }
-
-  /// Whether a file ends as a sealed one does.
-  static func isSealed(_ path: String) throws(TrialsError) -> Bool {
-    let file = try LogFile(path: path)
-    guard file.size > 2 * MCAP.magic.count + MCAP.recordOverhead else { return false }
-    return try file.read(offset: file.size - MCAP.magic.count, count: MCAP.magic.count) == MCAP.magic
-  }
-
-  /// Walks the records of the data section up to its end or the first torn or damaged one.
-  static func scan(_ file: LogFile) throws(TrialsError) -> Scan {
-    var scan = Scan(goodBytes: 0)
-    guard file.size >= MCAP.magic.count,
-      try file.read(offset: 0, count: MCAP.magic.count) == MCAP.magic
-    else { return scan }
-    var offset = MCAP.magic.count
-    scan.goodBytes = offset
-    var pending: TrialLog.ChunkEntry?
-    while offset + MCAP.recordOverhead <= file.size {
-      var head = ByteReader(try file.read(offset: offset, count: MCAP.recordOverhead)[...])
-      guard let code: UInt8 = head.integer(), let length: UInt64 = head.integer(),
-        let opcode = MCAP.Opcode(rawValue: code), length <= UInt64(TrialLog.maximumChunk),
-        offset + MCAP.recordOverhead + Int(length) <= file.size
-      else { break }
-      let total = MCAP.recordOverhead + Int(length)
-      switch opcode {
-      case .chunk:
-        guard let entry = try Self.chunkEntry(file, offset: offset, length: total) else { return scan }
-        pending = entry
-      case .messageIndex:
-        guard var entry = pending else { return scan }
-        entry.indexLength = total
-        scan.chunks.append(entry)
-        scan.messages += (length - 6) / 16
-        pending = nil
-        scan.goodBytes = offset + total
-      case .header, .schema, .channel: scan.goodBytes = offset + total
-      // The summary of a half-sealed file is written anew.
-      default: return scan
-      }
-      offset += total
+/// Reads MCAP files as ``TrialLog`` writes them, trusting nothing: what is damaged or unreadable is passed over, whatever length
+/// it claims.
+struct LogScanner {
+  /// What stands in the data section of a file.
+  struct Scan: Equatable {
+    /// A good chunk and whose trial it holds.
+    struct Entry: Equatable {
+      var chunk: LogChunk
+      var name: TrialName
+      /// Unix nanoseconds.
+      var storedUnixNanos: Int64
     }
-    return scan
+
+    /// Where the first chunk belongs; 0 where the file's head is damaged.
+    var start: Int
+    var entries: [Entry] = []
+    /// Bytes that are no good although a good chunk follows, by the trials that were there.
+    var damages: [Range<Int>] = []
+    /// Bytes behind the last good chunk that a trial may have been in, likewise.
+    var tail: [Range<Int>] = []
+    /// Where the last good chunk ends, its index included: what follows is torn, damaged or a summary.
+    var goodEnd: Int
+    /// Whether the last chunk's index is as it should be.
+    var endsWithIndex = true
   }
 
-  /// How many chunks a file holds, by the heads of its records alone.
-  static func countChunks(_ file: LogFile) throws(TrialsError) -> Int {
-    var count = 0
+  /// Bytes that are read at once where the next chunk is searched for.
+  private static let window = 1 << 20
+  /// Bytes that are checksummed while searching, as a multiple of the file: what only looks like chunks must not cost hours.
+  private static let searchBudget = 8
+
+  private let file: LogFile
+  /// End of what is looked at.
+  private let end: Int
+  private var budget: Int
+
+  /// - Parameter end: where the data section ends at the latest; nil for the file's end.
+  init(_ file: LogFile, end: Int? = nil) {
+    self.file = file
+    self.end = end ?? file.size
+    self.budget = Self.searchBudget * file.size
+  }
+
+  /// Every good chunk, in order.
+  static func scan(_ file: LogFile, end: Int? = nil) throws(TrialsError) -> Scan {
+    var scanner = LogScanner(file, end: end)
+    return try scanner.run()
+  }
+
+  private mutating func run() throws(TrialsError) -> Scan {
+    let start = try self.start()
+    var scan = Scan(start: start, goodEnd: start)
+    var offset = start
+    // Behind this nothing is known to be good.
+    var verified = start
+    while true {
+      var found = try self.record(at: offset)
+      if found == nil, let next = try self.nextRecord(from: verified) {
+        // An index that is damaged while the chunks around it are good has cost nobody a trial.
+        if next.chunk.offset != offset {
+          let bytes = offset < next.chunk.offset ? offset..<next.chunk.offset : verified..<next.chunk.offset
+          let places = try DamagedPlaces(file: self.file).places(in: bytes)
+          // Too little for a trial, and yet not as it should be.
+          scan.damages += places.isEmpty ? [bytes] : places
+        }
+        found = next
+      }
+      guard let record = found, let name = record.name else {
+        let tail = min(scan.endsWithIndex ? verified : offset, self.end)
+        scan.tail = try DamagedPlaces(file: self.file).places(in: tail..<self.end)
+        return scan
+      }
+      var chunk = record.chunk
+      let index = record.index
+      chunk.indexLength = index.count
+      verified = chunk.offset + chunk.length
+      scan.endsWithIndex = try self.stands(index, at: verified)
+      scan.entries.append(.init(chunk: chunk, name: name, storedUnixNanos: record.storedUnixNanos))
+      offset = chunk.next
+      if scan.endsWithIndex { verified = offset }
+      scan.goodEnd = verified
+    }
+  }
+
+  /// Where the first chunk belongs; 0 where the file's head is damaged: a length in it that is not as it was written leads past
+  /// the first chunks, which are good all the same.
+  private mutating func start() throws(TrialsError) -> Int {
+    let start = try self.endOfHead()
+    guard start > 0, try self.record(at: start) == nil,
+      let first = try self.nextRecord(from: MCAP.magic.count), first.chunk.offset < start
+    else { return start }
+    return 0
+  }
+
+  /// Where magic, header, schema and channel end; 0 where these are damaged.
+  private func endOfHead() throws(TrialsError) -> Int {
+    guard self.end >= MCAP.magic.count,
+      try self.file.readUnlessBad(at: 0, count: MCAP.magic.count) == MCAP.magic
+    else { return 0 }
     var offset = MCAP.magic.count
-    while offset + MCAP.recordOverhead <= file.size {
-      var head = ByteReader(try file.read(offset: offset, count: MCAP.recordOverhead)[...])
-      guard let code: UInt8 = head.integer(), let length: UInt64 = head.integer(),
-        length <= UInt64(TrialLog.maximumChunk), code != MCAP.Opcode.dataEnd.rawValue
-      else { break }
-      if code == MCAP.Opcode.chunk.rawValue { count += 1 }
+    for opcode in [MCAP.Opcode.header, .schema, .channel] {
+      guard self.end - offset >= MCAP.recordOverhead,
+        let bytes = try self.file.readUnlessBad(at: offset, count: MCAP.recordOverhead)
+      else { return 0 }
+      var head = ByteReader(bytes[...])
+      guard head.integer(UInt8.self) == opcode.rawValue, let length: UInt64 = head.integer(),
+        length <= UInt64(self.end - offset - MCAP.recordOverhead)
+      else { return 0 }
       offset += MCAP.recordOverhead + Int(length)
     }
-    return count
+    return offset
   }
 
-  private static func chunkEntry(
-    _ file: LogFile, offset: Int, length: Int
-  ) throws(TrialsError) -> TrialLog.ChunkEntry? {
-    let bytes = try file.read(offset: offset, count: length)
-    guard let (entry, _) = Self.open(bytes, offset: offset) else { return nil }
-    return entry
+  private func stands(_ bytes: [UInt8], at offset: Int) throws(TrialsError) -> Bool {
+    guard bytes.count <= self.end - offset else { return false }
+    return try self.file.readUnlessBad(at: offset, count: bytes.count) == bytes
   }
 
-  /// Checks a chunk record and returns its records.
-  private static func open(_ bytes: [UInt8], offset: Int) -> (TrialLog.ChunkEntry, ArraySlice<UInt8>)? {
-    var reader = ByteReader(bytes[...])
-    guard reader.integer(UInt8.self) == MCAP.Opcode.chunk.rawValue, reader.integer(UInt64.self) != nil,
-      let start: UInt64 = reader.integer(), let end: UInt64 = reader.integer(),
-      let size: UInt64 = reader.integer(), let crc: UInt32 = reader.integer(), reader.string() == "",
-      let count: UInt64 = reader.integer(), count == size, count <= UInt64(bytes.count),
-      let records = reader.take(Int(count)), CRC32.checksum(records) == crc
+  /// The good chunk at an offset.
+  private func record(at offset: Int) throws(TrialsError) -> ChunkRecord? {
+    guard let length = try self.length(at: offset),
+      let bytes = try self.file.readUnlessBad(at: offset, count: length),
+      let record = ChunkRecord(bytes, at: offset), record.name != nil
     else { return nil }
-    let entry = TrialLog.ChunkEntry(
-      start: start, end: end, offset: offset, length: bytes.count, indexLength: 0, dataLength: Int(count))
-    return (entry, records)
+    return record
   }
 
-  /// The trial in the chunk at an offset.
-  static func trial(in file: LogFile, at offset: Int, length: Int) throws -> TrialRecord {
-    guard let (_, records) = Self.open(try file.read(offset: offset, count: length), offset: offset) else {
-      throw TrialsError(
-        .corrupt, "The chunk at \(offset) of \(file.path) is damaged; restore the file from a copy.")
+  private func length(at offset: Int) throws(TrialsError) -> Int? {
+    guard self.end - offset >= ChunkRecord.headBytes,
+      let head = try self.file.readUnlessBad(at: offset, count: ChunkRecord.headBytes),
+      let length = ChunkRecord.length(head: head[...]),
+      length <= self.end - offset
+    else { return nil }
+    return length
+  }
+
+  /// The first good chunk that begins at `start` or behind it.
+  private mutating func nextRecord(from start: Int) throws(TrialsError) -> ChunkRecord? {
+    var start = start
+    while self.end - start >= ChunkRecord.headBytes {
+      let bytes = try self.file.readAroundBad(at: start, count: min(Self.window, self.end - start))
+      let heads = bytes.count - ChunkRecord.headBytes + 1
+      for candidate in Self.candidates(in: bytes, heads: heads) {
+        guard let length = ChunkRecord.length(head: bytes[candidate..<candidate + ChunkRecord.headBytes]),
+          length <= self.end - start - candidate
+        else { continue }
+        guard length <= self.budget else { return nil }
+        self.budget -= length
+        if let record = try self.record(at: start + candidate) { return record }
+      }
+      start += heads
     }
-    var reader = ByteReader(records)
-    var events: [TrialEvent] = []
-    while !reader.isAtEnd {
-      guard let code: UInt8 = reader.integer(), let size: UInt64 = reader.integer(),
-        size <= UInt64(records.count),
-        let content = reader.take(Int(size)), code == MCAP.Opcode.message.rawValue, content.count >= 22
-      else { throw TrialsError(.corrupt, "The chunk at \(offset) of \(file.path) holds a malformed record.") }
-      events.append(try TrialEvent(serializedBytes: Array(content.dropFirst(22))))
+    return nil
+  }
+
+  /// Offsets of bytes that may begin a chunk record: its opcode, and zeros in the upper half of the length that follows.
+  static func candidates(in bytes: [UInt8], heads: Int) -> [Int] {
+    bytes.withUnsafeBufferPointer { bytes in
+      var candidates: [Int] = []
+      for offset in 0..<heads
+      where bytes[offset] == MCAP.Opcode.chunk.rawValue && bytes[offset + 8] == 0 && bytes[offset + 7] == 0 {
+        candidates.append(offset)
+      }
+      return candidates
     }
-    return TrialRecord(events: events)
   }
 }

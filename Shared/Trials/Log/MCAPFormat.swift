@@ -48,15 +48,20 @@ enum MCAP {
     return Self.record(.channel, writer.bytes)
   }
 
-  static func message(channel: UInt16, sequence: UInt32, time: UInt64, data: [UInt8]) -> [UInt8] {
+  /// - Parameters:
+  ///   - logTime: when it was recorded, Unix nanoseconds; readers sort by it.
+  ///   - publishTime: when it was made, Unix nanoseconds.
+  static func message(
+    channel: UInt16, sequence: UInt32, logTime: UInt64, publishTime: UInt64, data: [UInt8]
+  ) -> [UInt8] {
     var writer = ByteWriter()
     writer.bytes.reserveCapacity(data.count + 31)
     writer.integer(Opcode.message.rawValue)
     writer.integer(UInt64(data.count + 22))
     writer.integer(channel)
     writer.integer(sequence)
-    writer.integer(time)
-    writer.integer(time)
+    writer.integer(logTime)
+    writer.integer(publishTime)
     writer.bytes += data
     return writer.bytes
   }
@@ -94,12 +99,15 @@ enum MCAP {
     return Self.record(.dataEnd, writer.bytes)
   }
 
-  static func footer(summaryStart: UInt64, summaryOffsetStart: UInt64) -> [UInt8] {
+  /// The footer behind a summary, with the CRC of both.
+  static func footer(summaryStart: UInt64, summary: [UInt8]) -> [UInt8] {
     var writer = ByteWriter()
+    writer.integer(Opcode.footer.rawValue)
+    writer.integer(UInt64(20))
     writer.integer(summaryStart)
-    writer.integer(summaryOffsetStart)
-    writer.integer(UInt32(0))
-    return Self.record(.footer, writer.bytes)
+    writer.integer(UInt64(0))
+    writer.integer(CRC32.checksum(summary + writer.bytes))
+    return writer.bytes
   }
 }
 
@@ -148,7 +156,7 @@ struct ByteReader {
 }
 
 /// CRC-32 (IEEE 802.3, reflected 0xEDB88320), as MCAP asks for it.
-enum CRC32 {
+public enum CRC32 {
   /// Eight tables: a byte each of eight at once ("slicing by 8").
   private static let tables: [UInt32] = {
     var tables = [UInt32](repeating: 0, count: 8 * 256)
@@ -164,7 +172,7 @@ enum CRC32 {
     return tables
   }()
 
-  static func checksum(_ bytes: some Collection<UInt8>) -> UInt32 {
+  public static func checksum(_ bytes: some Collection<UInt8>) -> UInt32 {
     bytes.withContiguousStorageIfAvailable { Self.checksum($0) } ?? Self.checksum(Array(bytes))
   }
 

@@ -1,14 +1,15 @@
-public import Foundation
 import Schemas
+public import Storage
 
 /// The trial log: append-only MCAP files, one chunk a trial, synced once for many.
 ///
-/// A chunk carries its own CRC, so after a crash the log is whole up to the last good chunk; the rest is cut off, and nothing
-/// that was acknowledged is in the rest. Sealed files end with an index and a footer and never change again.
+/// A chunk carries its own CRC, so after a crash the log is whole up to the last good chunk. Sealed files end with an index and
+/// a footer and never change again. A file in which something is damaged is kept as it is and never appended to again: what is
+/// good in it stays readable where it lies.
 ///
 /// Not thread-safe: one owner calls it, off the cooperative pool, because syncing a disk takes long.
 public final class TrialLog {
-  /// Chunk above which a file is refused as corrupt: larger than any trial that ingest takes.
+  /// Content of a chunk above which it is none: larger than any trial that ingest takes, in bytes.
   static let maximumChunk = 512 << 20
   static let channel: UInt16 = 1
   static let schema: UInt16 = 1
@@ -20,250 +21,291 @@ public final class TrialLog {
     public init(maximumFileBytes: Int = 256 << 20) { self.maximumFileBytes = maximumFileBytes }
   }
 
-  private let folder: URL
-  private let configuration: Configuration
-  private var file: LogFile
-  private var fileName: String
-  private var chunks: [ChunkEntry] = []
-  private var messages: UInt64 = 0
-  private var readers: [String: LogFile] = [:]
-
-  struct ChunkEntry {
-    var start: UInt64
-    var end: UInt64
-    var offset: Int
-    var length: Int
-    var indexLength: Int
-    var dataLength: Int
+  /// A log file as it stands.
+  struct FileState: Hashable, Sendable {
+    var name: String
+    var bytes: Int
+    /// Trials in it that are not known to be damaged.
+    var chunks: Int
   }
 
+  private struct Active {
+    var name: LogFileName
+    var file: LogFile
+    var chunks: [LogChunk] = []
+    /// Offsets of those that hold no trial any more.
+    var lost: Set<Int> = []
+  }
+
+  private let folder: String
+  private let configuration: Configuration
+  private let disk: any Disk
+  /// Nil while the last file is sealed and the next could not be begun.
+  private var active: Active?
+  private var last: LogFileName?
+  /// Why the last try to go on to the next file failed; nil once it worked. Trials go on into the old one meanwhile.
+  private(set) var rotationFailure: TrialsError?
+  /// What the last file held at the start, for whoever would read it again.
+  private(set) var recovered: (file: String, contents: LogContents)?
+  /// Files that have changed since whoever reads this last let go of it, by name.
+  var changes: [String: FileState] = [:]
+  /// Bytes that were torn at the end of the last file and belonged to no acknowledged trial.
+  private(set) var tornBytes = 0
+
   /// Opens the log and repairs its last file.
-  /// - Parameter folder: made where it is missing.
-  /// - Throws: ``TrialsError``.
-  public init(folder: URL, configuration: Configuration = .init()) throws {
+  /// - Parameters:
+  ///   - folder: made where it is missing.
+  ///   - acknowledgedEnd: end of the last trial that is known to have been stored in a file, as an offset; 0 where none is.
+  ///   - damaged: told of damage in the last file before anything is changed there.
+  /// - Throws: ``TrialsError``, and what `damaged` throws.
+  init(
+    folder: String, configuration: Configuration = .init(), disk: any Disk = SystemDisk(),
+    acknowledgedEnd: (String) throws -> Int = { _ in 0 },
+    damaged: (FoundDamage) throws -> Void = { _ in }
+  ) throws {
     self.folder = folder
     self.configuration = configuration
-    do {
-      try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    } catch {
-      throw TrialsError(.fileSystem, "Cannot make the log folder \(folder.path).", cause: error)
+    self.disk = disk
+    try TrialsError.disk { () throws(StorageError) in try disk.makeFolder(folder) }
+    self.last = try Self.names(in: folder, on: disk).last
+    if let last = self.last {
+      try self.repair(last, acknowledgedEnd: try acknowledgedEnd(last.text), damaged: damaged)
     }
-    let names = try Self.fileNames(in: folder)
-    if let last = names.last, try !LogScanner.isSealed(folder.appending(path: last).path) {
-      self.fileName = last
-      self.file = try LogFile(path: folder.appending(path: last).path)
-      try self.repair()
-    } else {
-      self.fileName = Self.name(after: names.last)
-      self.file = try Self.begin(self.fileName, in: folder)
-    }
+    if self.active == nil { self.active = try self.begin() }
   }
 
   /// Names of all log files, oldest first.
-  public static func fileNames(in folder: URL) throws -> [String] {
-    do {
-      return try FileManager.default.contentsOfDirectory(atPath: folder.path)
-        .filter { $0.hasPrefix("trials-") && $0.hasSuffix(".mcap") }.sorted()
-    } catch {
-      throw TrialsError(.fileSystem, "Cannot list the log folder \(folder.path).", cause: error)
+  public static func fileNames(in folder: String, on disk: any Disk = SystemDisk()) throws(TrialsError)
+    -> [String]
+  {
+    try Self.names(in: folder, on: disk).map(\.text)
+  }
+
+  private static func names(in folder: String, on disk: any Disk) throws(TrialsError) -> [LogFileName] {
+    try TrialsError.disk { () throws(StorageError) in try disk.names(in: folder) }
+      .compactMap(LogFileName.init).sorted()
+  }
+
+  // MARK: Repair
+
+  private func repair(
+    _ name: LogFileName, acknowledgedEnd: Int, damaged: (FoundDamage) throws -> Void
+  ) throws {
+    let file = try LogFile(self.path(name.text), .readWrite, on: self.disk)
+    // A killed process may have left the file's name in the machine's memory only.
+    try TrialsError.disk { () throws(StorageError) in try self.disk.synchronizeFolder(self.folder) }
+    let repair = LogRepair(
+      name: name.text, file: file, head: Self.start, acknowledgedEnd: acknowledgedEnd)
+    switch try repair.run(damaged) {
+    case .sealed: return
+    case .empty: try self.remove(name)
+    case .damaged(let contents):
+      self.recovered = (name.text, contents)
+      // Sealing spares the next start the search; it is no loss where there is no room for it.
+      try? self.seal(Active(name: name, file: file, chunks: contents.entries.map(\.chunk)))
+    case .whole(let contents, let torn):
+      self.recovered = (name.text, contents)
+      self.tornBytes = torn
+      self.active = Active(name: name, file: file, chunks: contents.entries.map(\.chunk))
     }
   }
 
-  private static func name(after last: String?) -> String {
-    let number = last.flatMap { Int($0.dropFirst("trials-".count).prefix(8)) } ?? 0
-    return "trials-" + String(repeating: "0", count: 8 - String(number + 1).count) + "\(number + 1).mcap"
-  }
-
-  private static func begin(_ name: String, in folder: URL) throws -> LogFile {
-    let file = try LogFile(path: folder.appending(path: name).path)
-    if file.size > 0 { try file.truncate(to: 0) }
-    guard let descriptors = SchemaRegistry.fileDescriptorSet(for: TrialEvent.protoMessageName) else {
-      throw TrialsError(.invalid, "\(TrialEvent.protoMessageName) has no descriptor.")
-    }
-    let start =
-      MCAP.magic + MCAP.header(profile: "", library: "fleetloop")
-      + MCAP.schema(
-        id: Self.schema, name: TrialEvent.protoMessageName, encoding: "protobuf", data: descriptors)
-      + MCAP.channel(id: Self.channel, schema: Self.schema, topic: Self.topic, encoding: "protobuf")
-    try file.append(start)
-    try file.synchronize()
-    try LogFile.synchronizeFolder(folder.path)
-    return file
+  private func remove(_ name: LogFileName) throws(TrialsError) {
+    let path = self.path(name.text)
+    try TrialsError.disk { () throws(StorageError) in try self.disk.remove(path) }
+    self.last = try Self.names(in: self.folder, on: self.disk).last
   }
 
   // MARK: Writing
 
   /// Appends trials and returns once all of them are on the disk: one sync for all.
+  /// - Parameter storedUnixNanos: when they were stored; stands in the log as the log time of each trial's last event.
   /// - Returns: where each lies.
   /// - Throws: ``TrialsError``; then none of them is in the log.
-  public func append(_ trials: [TrialRecord]) throws(TrialsError) -> [LogPosition] {
-    let before = (size: self.file.size, chunks: self.chunks.count, messages: self.messages)
-    do throws(TrialsError) {
-      var positions: [LogPosition] = []
-      for trial in trials { positions.append(try self.write(trial)) }
-      try self.file.synchronize()
-      if self.file.size >= self.configuration.maximumFileBytes { try self.seal() }
-      return positions
+  func append(_ trials: [TrialRecord], storedUnixNanos: Int64) throws(TrialsError) -> [LogPosition] {
+    if self.active == nil { self.active = try self.begin() }
+    guard var active = self.active else { return [] }
+    let before = active.file.size
+    var positions: [LogPosition] = []
+    do {
+      for trial in trials {
+        let chunk = try Self.write(trial, storedUnixNanos, to: active.file)
+        active.chunks.append(chunk)
+        positions.append(LogPosition(file: active.name.text, offset: chunk.offset, length: chunk.length))
+      }
+      try active.file.synchronize()
     } catch {
-      // Rotation has not begun when writing fails, so the file is still the same one.
-      try? self.file.truncate(to: before.size)
-      self.chunks.removeLast(self.chunks.count - before.chunks)
-      self.messages = before.messages
+      try? active.file.cut(to: before)
       throw error
     }
+    self.active = active
+    self.note(active)
+    if active.file.size >= self.configuration.maximumFileBytes {
+      // These trials are safe already: that the file cannot be sealed now is no failure of theirs.
+      do { try self.seal() } catch { self.rotationFailure = error }
+    }
+    return positions
   }
 
-  private func write(_ trial: TrialRecord) throws(TrialsError) -> LogPosition {
-    let start = UInt64(max(0, trial.header?.startedUnixNanos ?? 0))
-    let end = max(start, UInt64(max(0, trial.end?.endedUnixNanos ?? 0)))
+  private static func write(_ trial: TrialRecord, _ storedUnixNanos: Int64, to file: LogFile)
+    throws(TrialsError) -> LogChunk
+  {
+    let stored = UInt64(max(0, storedUnixNanos))
+    let begin = UInt64(max(0, trial.header?.startedUnixNanos ?? 0))
     var records: [UInt8] = []
     var index: [(time: UInt64, offset: UInt64)] = []
-    for event in trial.events {
-      let time = Self.time(of: event, start: start, end: end)
-      index.append((time, UInt64(records.count)))
+    for (number, event) in trial.events.enumerated() {
+      let made = Self.time(of: event, begin: begin)
+      // Recorded when it was stored: that is said once, by the last event, so that a viewer still sees the robot's times.
+      let logged = number == trial.events.count - 1 ? stored : made
+      index.append((logged, UInt64(records.count)))
       records += MCAP.message(
-        channel: Self.channel, sequence: event.number, time: time, data: event.serializedBytes())
+        channel: Self.channel, sequence: event.number, logTime: logged, publishTime: made,
+        data: event.serializedBytes())
     }
-    let chunk = MCAP.chunk(start: start, end: end, records: records)
+    let (start, end) = (index.map(\.time).min() ?? 0, index.map(\.time).max() ?? 0)
+    let record = MCAP.chunk(start: start, end: end, records: records)
+    guard record.count - MCAP.recordOverhead <= Self.maximumChunk, !trial.events.isEmpty else {
+      throw TrialsError(
+        .invalid, "A trial of \(record.count) bytes cannot be stored: 1 to \(Self.maximumChunk) can.")
+    }
     let messageIndex = MCAP.messageIndex(channel: Self.channel, entries: index)
-    let offset = self.file.size
-    try self.file.append(chunk + messageIndex)
-    self.chunks.append(
-      ChunkEntry(
-        start: start, end: end, offset: offset, length: chunk.count, indexLength: messageIndex.count,
-        dataLength: records.count))
-    self.messages += UInt64(trial.events.count)
-    return LogPosition(file: self.fileName, offset: offset, length: chunk.count)
+    let offset = file.size
+    try file.append(record + messageIndex)
+    return LogChunk(
+      start: start, end: end, offset: offset, length: record.count, indexLength: messageIndex.count,
+      dataLength: records.count, messages: trial.events.count)
   }
 
-  private static func time(of event: TrialEvent, start: UInt64, end: UInt64) -> UInt64 {
+  /// When an event was made by the robot's clock, Unix nanoseconds.
+  private static func time(of event: TrialEvent, begin: UInt64) -> UInt64 {
     switch event.event {
-    case .steps(let run): start &+ UInt64(max(0, run.steps.first?.elapsedNanos ?? 0))
-    case .end: end
-    default: start
+    case .steps(let run):
+      let (sum, overflow) = begin.addingReportingOverflow(UInt64(max(0, run.steps.first?.elapsedNanos ?? 0)))
+      return overflow ? .max : sum
+    case .end(let end): return max(begin, UInt64(max(0, end.endedUnixNanos)))
+    default: return begin
     }
   }
+
+  // MARK: Rotation
 
   /// Ends the current file with index and footer, and begins the next.
-  public func seal() throws(TrialsError) {
-    let summaryStart = self.file.size + MCAP.dataEnd().count
-    var tail = MCAP.dataEnd()
-    guard let descriptors = SchemaRegistry.fileDescriptorSet(for: TrialEvent.protoMessageName) else { return }
-    tail += MCAP.schema(
-      id: Self.schema, name: TrialEvent.protoMessageName, encoding: "protobuf", data: descriptors)
-    tail += MCAP.channel(id: Self.channel, schema: Self.schema, topic: Self.topic, encoding: "protobuf")
-    for chunk in self.chunks { tail += MCAP.chunkIndex(chunk, channel: Self.channel) }
-    tail += MCAP.statistics(chunks: self.chunks, messages: self.messages, channel: Self.channel)
-    tail += MCAP.footer(summaryStart: UInt64(summaryStart), summaryOffsetStart: 0) + MCAP.magic
-    try self.file.append(tail)
-    try self.file.synchronize()
-    self.fileName = Self.name(after: self.fileName)
+  /// - Throws: ``TrialsError``; the log then goes on in the old file, or in the next once it can be begun.
+  func seal() throws(TrialsError) {
+    guard let active = self.active else { return }
+    try self.seal(active)
+    self.active = nil
+    self.active = try self.begin()
+    self.rotationFailure = nil
+  }
+
+  private func seal(_ active: Active) throws(TrialsError) {
+    let dataEnd = active.file.size
     do {
-      self.file = try Self.begin(self.fileName, in: self.folder)
-    } catch let error as TrialsError {
-      throw error
+      try active.file.append(LogSummary.tail(active.chunks, at: dataEnd, schema: Self.definitions))
+      try active.file.synchronize()
     } catch {
-      throw TrialsError(.fileSystem, "Cannot begin \(self.fileName).", cause: error)
+      try? active.file.cut(to: dataEnd)
+      throw error
     }
-    self.chunks = []
-    self.messages = 0
+    self.note(active)
   }
 
-  private func repair() throws {
-    let scan = try LogScanner.scan(self.file)
-    if scan.goodBytes < MCAP.magic.count + MCAP.recordOverhead {
-      self.file = try Self.begin(self.fileName, in: self.folder)
-      return
-    }
-    if scan.goodBytes < self.file.size {
-      try self.file.truncate(to: scan.goodBytes)
-      try self.file.synchronize()
-    }
-    self.chunks = scan.chunks
-    self.messages = scan.messages
+  private func note(_ active: Active) {
+    let name = active.name.text
+    self.changes[name] = FileState(
+      name: name, bytes: active.file.size, chunks: active.chunks.count - active.lost.count)
   }
 
-  // MARK: Reading
-
-  /// The trial at a position.
-  /// - Throws: ``TrialsError`` `.corrupt` where the chunk does not match its CRC.
-  public func read(_ position: LogPosition) throws -> TrialRecord {
-    try LogScanner.trial(in: try self.reader(position.file), at: position.offset, length: position.length)
-  }
-
-  /// Every trial of a file that begins at `from` or behind it, with its position, in order.
-  public func trials(
-    in file: String, from start: Int = 0
-  ) throws -> [(position: LogPosition, trial: TrialRecord)] {
-    let reader = try self.reader(file)
-    return try LogScanner.scan(reader).chunks.filter { $0.offset >= start }.map {
-      let position = LogPosition(file: file, offset: $0.offset, length: $0.length)
-      return (position, try LogScanner.trial(in: reader, at: $0.offset, length: $0.length))
+  /// No longer counts a chunk as a trial: it is damaged. It stays where it lies.
+  func discount(_ position: LogPosition) {
+    if self.active?.name.text == position.file {
+      self.active?.lost.insert(position.offset)
+      if let active = self.active { self.note(active) }
+    } else {
+      self.changes[position.file]?.chunks -= 1
     }
   }
 
-  /// Trials that stand in a file, each time counted.
-  public func count(in file: String) throws -> Int {
-    try LogScanner.countChunks(try self.reader(file))
-  }
-
-  public var currentFile: String { self.fileName }
-  /// Bytes and files of the whole log.
-  public func usage() throws -> (bytes: Int, files: Int) {
-    let names = try Self.fileNames(in: self.folder)
-    let bytes = names.reduce(0) { sum, name in
-      let attributes = try? FileManager.default.attributesOfItem(
-        atPath: self.folder.appending(path: name).path)
-      return sum + ((attributes?[.size] as? Int) ?? 0)
+  /// Makes the next file. Nothing is left of one that could not be made whole.
+  private func begin() throws(TrialsError) -> Active {
+    let name = try self.last?.next() ?? LogFileName(number: 1)
+    let path = self.path(name.text)
+    let file = try LogFile(path, .create, on: self.disk)
+    do {
+      try file.append(Self.start)
+      try file.synchronize()
+      try TrialsError.disk { () throws(StorageError) in try self.disk.synchronizeFolder(self.folder) }
+    } catch {
+      do {
+        try TrialsError.disk { () throws(StorageError) in try self.disk.remove(path) }
+      } catch {
+        // Its name is taken for good; the next try takes another.
+        self.last = name
+      }
+      throw error
     }
-    return (bytes, names.count)
+    self.last = name
+    let active = Active(name: name, file: file)
+    self.note(active)
+    return active
   }
 
-  private func reader(_ name: String) throws -> LogFile {
-    if name == self.fileName { return self.file }
-    if let reader = self.readers[name] { return reader }
-    // Few files are read at once: forgetting all of them is simple and rare.
-    if self.readers.count >= 16 { self.readers = [:] }
-    let path = self.folder.appending(path: name).path
-    guard FileManager.default.fileExists(atPath: path) else {
-      throw TrialsError(.notFound, "The log file \(path) is missing.")
+  /// Schema and channel: in front of the data and again in the summary.
+  private static let definitions: [UInt8] = {
+    guard let descriptors = SchemaRegistry.fileDescriptorSet(for: TrialEvent.protoMessageName) else {
+      preconditionFailure("\(TrialEvent.protoMessageName) is a generated type and has a descriptor.")
     }
-    let reader = try LogFile(path: path)
-    self.readers[name] = reader
-    return reader
-  }
-}
+    return MCAP.schema(
+      id: TrialLog.schema, name: TrialEvent.protoMessageName, encoding: "protobuf", data: descriptors)
+      + MCAP.channel(
+        id: TrialLog.channel, schema: TrialLog.schema, topic: TrialLog.topic, encoding: "protobuf")
+  }()
 
-extension MCAP {
-  static func chunkIndex(_ chunk: TrialLog.ChunkEntry, channel: UInt16) -> [UInt8] {
-    var writer = ByteWriter()
-    writer.integer(chunk.start)
-    writer.integer(chunk.end)
-    writer.integer(UInt64(chunk.offset))
-    writer.integer(UInt64(chunk.length))
-    writer.integer(UInt32(10))
-    writer.integer(channel)
-    writer.integer(UInt64(chunk.offset + chunk.length))
-    writer.integer(UInt64(chunk.indexLength))
-    writer.string("")
-    writer.integer(UInt64(chunk.dataLength))
-    writer.integer(UInt64(chunk.dataLength))
-    return Self.record(.chunkIndex, writer.bytes)
+  /// How every file begins.
+  private static let start = MCAP.magic + MCAP.header(profile: "", library: "fleetloop") + definitions
+
+  // MARK: State
+
+  var currentFile: String { (self.active?.name ?? self.last)?.text ?? "" }
+
+  /// Bytes of every file by name.
+  func sizes() throws(TrialsError) -> [String: Int] {
+    try TrialsError.disk { () throws(StorageError) in
+      var sizes: [String: Int] = [:]
+      for name in try self.disk.names(in: self.folder) where LogFileName(name) != nil {
+        sizes[name] = try self.disk.size(of: self.path(name))
+      }
+      return sizes
+    }
   }
 
-  static func statistics(chunks: [TrialLog.ChunkEntry], messages: UInt64, channel: UInt16) -> [UInt8] {
-    var writer = ByteWriter()
-    writer.integer(messages)
-    writer.integer(UInt16(1))
-    writer.integer(UInt32(1))
-    writer.integer(UInt32(0))
-    writer.integer(UInt32(0))
-    writer.integer(UInt32(chunks.count))
-    writer.integer(chunks.map(\.start).min() ?? 0)
-    writer.integer(chunks.map(\.end).max() ?? 0)
-    writer.integer(UInt32(10))
-    writer.integer(channel)
-    writer.integer(messages)
-    return Self.record(.statistics, writer.bytes)
+  /// What a file holds, read and checked to the last byte.
+  func contents(of file: String) throws(TrialsError) -> LogContents {
+    if let recovered, recovered.file == file { return recovered.contents }
+    return try LogContents.read(try LogFile(self.path(file), .read, on: self.disk))
   }
+
+  /// The trial at a position; nil where none stands there.
+  func trial(at position: LogPosition) throws(TrialsError) -> TrialRecord? {
+    let file = try LogFile(self.path(position.file), .read, on: self.disk)
+    guard let bytes = try file.readUnlessBad(at: position.offset, count: position.length) else { return nil }
+    return try? ChunkRecord(bytes, at: position.offset)?.trial()
+  }
+
+  /// Damage in a file, as it stands there now.
+  func damage(in file: String, at bytes: Range<Int>) throws(TrialsError) -> FoundDamage {
+    try FoundDamage(bytes, in: try LogFile(self.path(file), .read, on: self.disk), named: file)
+  }
+
+  /// Whether damaged bytes are more than a message index or the beginning of a file: only then a trial can have been there.
+  static func mayHoldTrial(_ bytes: Range<Int>) -> Bool {
+    bytes.count - (bytes.lowerBound == 0 ? self.start.count : 0) > 2 * ChunkRecord.headBytes
+  }
+
+  /// Lets go of what the last file held at the start.
+  func forgetRecovered() { self.recovered = nil }
+
+  private func path(_ name: String) -> String { "\(self.folder)/\(name)" }
 }

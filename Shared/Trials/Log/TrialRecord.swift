@@ -27,6 +27,14 @@ public struct TrialRecord: Sendable, Hashable {
     }
   }
 
+  /// Number of steps, counted without copying them.
+  var stepCount: Int {
+    self.events.reduce(0) { sum, event in
+      guard case .steps(let run) = event.event else { return sum }
+      return sum + run.steps.count
+    }
+  }
+
   public var videos: [TrialVideo] {
     self.events.compactMap { event -> TrialVideo? in
       guard case .video(let video) = event.event else { return nil }

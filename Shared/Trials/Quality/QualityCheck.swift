@@ -36,6 +36,12 @@ public struct QualityLimits: Sendable {
   public var movement: Float = 2e-3
   /// Mean of the green channel below which a picture is black, 0 … 255.
   public var blackLevel = 6.0
+  /// Steps of the longest trial.
+  public var maximumSteps = 100_000
+  /// Height or width of the largest image, in pixels.
+  public var maximumImageSide: UInt32 = 4_096
+  /// Bytes of all images of a trial once they are decoded, as RGB. What has more is not decoded.
+  public var maximumDecodedBytes = 8 << 30
 
   public init() {
     let sawyer: [(Float, Float)] = [
@@ -74,7 +80,9 @@ public enum QualityCheck {
   /// Everything that is wrong with a trial, in the order of ``QualityReason``; empty for a good one.
   public static func reasons(for trial: TrialRecord, limits: QualityLimits = .init()) -> [QualityReason] {
     var reasons: Set<QualityReason> = []
-    guard let header = trial.header, let end = trial.end, Self.isWellFormed(trial) else { return [.schema] }
+    guard let header = trial.header, let end = trial.end, Self.isWellFormed(trial),
+      trial.stepCount <= limits.maximumSteps
+    else { return [.schema] }
     let steps = trial.steps
     if end.outcome != .success && end.outcome != .failure && end.outcome != .aborted {
       reasons.insert(.schema)
@@ -125,12 +133,24 @@ public enum QualityCheck {
   private static func imageReasons(
     for trial: TrialRecord, header: TrialHeader, steps: [TrialStep], limits: QualityLimits
   ) -> Set<QualityReason> {
+    guard header.imageHeight <= limits.maximumImageSide, header.imageWidth <= limits.maximumImageSide else {
+      return [.imageSize]
+    }
     let expected = Int(header.imageHeight) * Int(header.imageWidth) * 3
-    var digests: [PictureDigest] = []
-    for video in trial.videos {
+    let videos = trial.videos
+    // What videos say of themselves is held against the steps before anything is decoded: decoding costs by what they say.
+    var frames = 0
+    for video in videos {
       guard video.width == header.imageWidth, video.height == header.imageHeight,
-        Int(video.firstStep) == digests.count
+        Int(video.firstStep) == frames, Int(video.frames) <= steps.count - frames
       else { return [.imageSize] }
+      frames += Int(video.frames)
+    }
+    guard videos.isEmpty || frames == steps.count, frames * expected <= limits.maximumDecodedBytes else {
+      return [.imageSize]
+    }
+    var digests: [PictureDigest] = []
+    for video in videos {
       do {
         try VideoDecoder.forEachFrame(of: video) { _, frame in digests.append(PictureDigest(frame)) }
       } catch {
@@ -141,7 +161,7 @@ public enum QualityCheck {
       guard steps.allSatisfy({ $0.image.count == expected }), expected > 0 else { return [.imageSize] }
       digests = steps.map { $0.image.withUnsafeBufferPointer { PictureDigest($0) } }
     }
-    guard digests.count == steps.count else { return [.imageSize] }
+    guard digests.count == steps.count else { return [.video] }
     return Self.cameraReasons(digests, steps: steps, limits: limits)
   }
 

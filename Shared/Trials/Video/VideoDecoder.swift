@@ -1,7 +1,8 @@
 internal import CVideo
 public import Schemas
 
-/// Decodes the images of one trial. Streams are not trusted: sizes and counts are checked, and a bad one is an error.
+/// Decodes the images of one trial. Streams are not trusted: sizes and counts are checked before a picture is decoded, so that
+/// no video costs more than it says, and a bad one is an error.
 public enum VideoDecoder {
   /// Largest video that is decoded, in bytes.
   public static let maximumBytes = 64 << 20
@@ -29,7 +30,10 @@ public enum VideoDecoder {
         .video, "A video has \(video.data.count) bytes; at most \(Self.maximumBytes) are decoded.")
     }
     var handle: OpaquePointer?
-    guard cv_decoder_create(Int32(clamping: video.width), Int32(clamping: video.height), &handle) == 0,
+    guard
+      cv_decoder_create(
+        Int32(clamping: video.width), Int32(clamping: video.height), Int32(clamping: video.frames), &handle)
+        == 0,
       let handle
     else { throw .video() }
     defer { cv_decoder_destroy(handle) }

@@ -34,6 +34,9 @@ public final class VideoEncoder {
 
   deinit { cv_encoder_destroy(self.handle) }
 
+  /// Bytes that the images so far take.
+  public var encodedBytes: Int { self.bytes.count }
+
   /// Adds one image.
   /// - Parameter image: RGB, width x height x 3 bytes, top row first.
   /// - Throws: ``TrialsError`` `.video`, also for an image of another size.

@@ -31,6 +31,8 @@ struct FleetLoopSystem: BusSystem {
     sending.queuedMessages = Queues.messages(of: bytes)
     var receiving = Subscriber.Configuration()
     receiving.queuedMessages = sending.queuedMessages
+    // As many messages may wait in ZeroMQ as have 64 MiB.
+    receiving.maxMessageBytes = max(bytes, 64 << 10)
     let publisher = try Publisher(
       .bind(Endpoint("tcp://127.0.0.1:0")), identity: "bench", configuration: sending)
     let subscriber = try await Subscriber(

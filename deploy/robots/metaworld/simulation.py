@@ -55,6 +55,7 @@ class MetaWorldRobot(body.Body):
     control_hertz = 80.0
     image_height = image_width = 224
     longest_trial = LONGEST_TRIAL
+    tasks = tuple(TASKS)
 
     def __init__(self, randomize: float = 0.0, kept: int = 2):
         self._randomize, self._kept = randomize, kept

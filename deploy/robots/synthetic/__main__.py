@@ -28,7 +28,8 @@ class SyntheticRobot(body.Body):
     control_hertz = 20.0
     longest_trial = 10_000
 
-    def __init__(self, size: int, steps: int, success: float):
+    def __init__(self, size: int, steps: int, success: float, tasks: tuple[str, ...]):
+        self.tasks = tasks
         self.image_height = self.image_width = size
         self._steps, self._share = steps, success
 
@@ -72,10 +73,12 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=224, help="pixels of the square image (224)")
     parser.add_argument("--steps", type=int, default=30, help="steps of a trial (30)")
     parser.add_argument("--success", type=float, default=0.8, help="share of seeds that succeed (0.8)")
+    parser.add_argument("--tasks", default="", help="tasks that it offers, with commas between (any)")
     arguments = parser.parse_args()
     if arguments.size < 2 * _SQUARE or arguments.steps < 1 or not 0 <= arguments.success <= 1:
         parser.error(f"--size is at least {2 * _SQUARE}, --steps at least 1, --success in [0, 1]")
-    return controlprogram.run(SyntheticRobot(arguments.size, arguments.steps, arguments.success), arguments)
+    tasks = tuple(filter(None, arguments.tasks.split(",")))
+    return controlprogram.run(SyntheticRobot(arguments.size, arguments.steps, arguments.success, tasks), arguments)
 
 
 if __name__ == "__main__":

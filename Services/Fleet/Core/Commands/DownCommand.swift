@@ -9,6 +9,7 @@ package struct Down: AsyncParsableCommand {
   package init() {}
 
   package func run() async throws {
+    try self.options.checkFolder()
     let layout = try FleetLayout(data: self.options.folder, robots: [])
     guard let process = FleetSession.runningProcess(layout) else {
       throw FleetError(.notRunning, "No fleet runs in \(layout.data.path).")
@@ -17,6 +18,6 @@ package struct Down: AsyncParsableCommand {
     try await Deadline.wait(for: "the fleet's process \(process) to end", limit: .seconds(15)) {
       kill(process, 0) != 0
     }
-    print("fleet is down")
+    Listing.show("fleet is down", json: self.options.json ? ["process": process] : nil)
   }
 }

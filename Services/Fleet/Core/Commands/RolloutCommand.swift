@@ -67,19 +67,27 @@ package struct Rollout: AsyncParsableCommand {
     @OptionGroup var options: FleetOptions
     @Argument(help: "Version of the model.") var version: String
     @Option(help: "Only this robot; repeat for more.") var robot: [String] = []
-    @Option(help: "Why.") var reason: String = "operator"
+    @Option(help: "Why.") var reason: String?
     @Flag(
       inversion: .prefixedNo, help: "Take it back when the monitor finds it worse than the version before.")
     var guarded = true
 
     func run() async throws {
       let request = CreateReleaseRequest(
-        version: self.version, robots: self.robot, reason: self.reason, guarded: self.guarded,
+        version: self.version, robots: self.robot, reason: self.reason ?? "released by \(Operator.name)",
+        guarded: self.guarded,
         requestID: UUID().uuidString)
       let release = try await self.options.withClients {
         try await $0.rollout.createRelease(request, options: .within(.seconds(30)))
       }
-      print("\(release.releaseID): \(release.version) for \(release.robots.joined(separator: ", "))")
+      Listing.show(
+        CommandHint.text(
+          "\(release.releaseID): \(release.version) for \(release.robots.joined(separator: ", "))",
+          [
+            .init("Follow it", "fleet rollout"),
+            .init("Take it back", "fleet rollout rollback \(release.releaseID)"),
+          ], again: self.options.again),
+        json: self.options.json ? ["release": release.releaseID, "version": release.version] : nil)
     }
   }
 
@@ -88,14 +96,20 @@ package struct Rollout: AsyncParsableCommand {
       abstract: "Take a release back: its robots get the version before.")
     @OptionGroup var options: FleetOptions
     @Argument(help: "Id of the release.") var release: String
-    @Option(help: "Why.") var reason: String = "operator"
+    @Option(help: "Why.") var reason: String?
 
     func run() async throws {
-      let request = RollbackRequest(releaseID: self.release, reason: self.reason)
+      let request = RollbackRequest(
+        releaseID: self.release, reason: self.reason ?? "taken back by \(Operator.name)")
       let release = try await self.options.withClients {
         try await $0.rollout.rollback(request, options: .within(.seconds(30)))
       }
-      print("\(release.releaseID) is taken back; its robots get \(release.previousVersion)")
+      let previous = release.previousVersion.isEmpty ? "no model" : release.previousVersion
+      Listing.show(
+        "\(release.releaseID) is taken back; its robots get \(previous)",
+        json: self.options.json
+          ? ["release": release.releaseID, "previous": release.previousVersion, "state": "\(release.state)"]
+          : nil)
     }
   }
 
@@ -115,35 +129,11 @@ package struct Rollout: AsyncParsableCommand {
       let experiment = try await self.options.withClients {
         try await $0.rollout.startExperiment(request, options: .within(.seconds(30)))
       }
-      print(
-        "\(experiment.experimentID): \(self.candidate) on \(experiment.candidate?.robots.joined(separator: ", ") ?? "")"
-      )
-    }
-  }
-
-  struct Experiments: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Experiments and what they decided.")
-    @OptionGroup var options: FleetOptions
-
-    struct Row: Encodable {
-      var experiment, baseline, candidate, state, decision, explanation: String
-      var pValue: Double
-    }
-
-    func run() async throws {
-      let rows = try await self.options.withClients {
-        try await $0.rollout.listExperiments(.init(), options: .within(.seconds(10))).experiments
-      }
-      .map {
-        Row(
-          experiment: $0.experimentID, baseline: $0.baseline?.version ?? "",
-          candidate: $0.candidate?.version ?? "",
-          state: "\($0.state)", decision: "\($0.decision)", explanation: $0.explanation, pValue: $0.pValue)
-      }
-      Listing(
-        columns: ["experiment", "baseline", "candidate", "state", "decision", "explanation"],
-        rows: rows.map { [$0.experiment, $0.baseline, $0.candidate, $0.state, $0.decision, $0.explanation] }
-      ).show(json: self.options.json ? rows : nil)
+      let robots = experiment.candidate?.robots.joined(separator: ", ") ?? ""
+      Listing.show(
+        "\(experiment.experimentID): \(self.candidate) on \(robots). "
+          + Experiments.howToEnd(experiment.experimentID, self.options),
+        json: self.options.json ? ExperimentLine(experiment) : nil)
     }
   }
 }

@@ -1,4 +1,5 @@
 package import ArgumentParser
+import Foundation
 import Schemas
 import ServiceKit
 
@@ -6,7 +7,7 @@ import ServiceKit
 package struct Train: AsyncParsableCommand {
   package static let configuration = CommandConfiguration(
     abstract: "Train a model from stored trials, or list training jobs.",
-    subcommands: [Start.self, List.self, Cancel.self],
+    subcommands: [Start.self, List.self, Watch.self, Cancel.self],
     defaultSubcommand: List.self)
   package init() {}
 
@@ -21,6 +22,8 @@ package struct Train: AsyncParsableCommand {
       [String] = []
     @Option(help: "Bound on optimisation, in seconds.") var seconds: Double = 300
     @Option(help: "Pixels of the network's image.") var imageSize: UInt32 = 224
+
+    @Flag(help: "Do not wait for the job's end.") var detach = false
 
     func validate() throws {
       guard self.newTask.isEmpty || self.parent != nil else {
@@ -39,11 +42,68 @@ package struct Train: AsyncParsableCommand {
         replayShare: self.newTask.isEmpty ? 0 : 0.3, freezeEncoder: !self.newTask.isEmpty,
         maxSeconds: self.seconds)
       let start = request
-      let progress = ProgressReport()
-      try await self.options.withClients { clients in
-        let runner = LoopRunner(plan: .full, clients: clients, progress: progress)
-        try await runner.train(start)
+      let options = self.options
+      let detach = self.detach
+      try await options.withClients { clients in
+        let job = try await clients.training.startTraining(start, options: .within(.seconds(30)))
+        guard !detach else {
+          return Listing.show(
+            "\(job.jobID) is queued. \(Train.howToEnd(job.jobID, options))",
+            json: options.json ? Row(job) : nil)
+        }
+        try await Train.follow(job.jobID, clients, options)
       }
+    }
+  }
+
+  /// A job as listings show it.
+  struct Row: Encodable, Sendable {
+    var job, version, state, error: String
+    var step, totalSteps: UInt64
+    var trainLoss, validationLoss: Double
+
+    init(_ job: TrainingJob) {
+      let progress = job.progress ?? TrainingProgress()
+      self.job = job.jobID
+      self.version = job.request?.version ?? ""
+      self.state = "\(progress.state)"
+      self.error = progress.error
+      self.step = progress.step
+      self.totalSteps = progress.totalSteps
+      self.trainLoss = progress.trainLoss
+      self.validationLoss = progress.validationLoss
+    }
+  }
+
+  static func howToEnd(_ job: String, _ options: FleetOptions) -> String {
+    CommandHint.text(
+      "Training goes on by itself.",
+      [.init("End it", "fleet train cancel \(job)"), .init("Follow it", "fleet train watch \(job)")],
+      again: options.again)
+  }
+
+  /// Follows a job until it ends.
+  /// - Throws: ``FleetError`` where it made no model, and after Ctrl-C.
+  static func follow(_ job: String, _ clients: FleetClients, _ options: FleetOptions) async throws {
+    let models = ModelWork(clients: clients, progress: ProgressReport(), longestTraining: .seconds(86_400))
+    try await Following.run {
+      Self.howToEnd(job, options)
+    } _: {
+      let manifest = try await models.finish(job)
+      Listing.show(
+        "model \(manifest.version) is registered",
+        json: options.json ? ["job": job, "version": manifest.version] : nil)
+    }
+  }
+
+  struct Watch: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Follow a training job until it ends.")
+    @OptionGroup var options: FleetOptions
+    @Argument(help: "Id of the job.") var job: String
+
+    func run() async throws {
+      let (job, options) = (self.job, self.options)
+      try await options.withClients { try await Train.follow(job, $0, options) }
     }
   }
 
@@ -51,47 +111,46 @@ package struct Train: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Training jobs.")
     @OptionGroup var options: FleetOptions
 
-    struct Row: Encodable {
-      var job, version, state, error: String
-      var step, totalSteps: UInt64
-      var trainLoss, validationLoss: Double
-    }
-
     func run() async throws {
       let rows = try await self.options.withClients {
         try await $0.training.listJobs(.init(), options: .within(.seconds(10))).jobs
       }
-      .map { job in
-        let progress = job.progress ?? TrainingProgress()
-        return Row(
-          job: job.jobID, version: job.request?.version ?? "", state: "\(progress.state)",
-          error: progress.error,
-          step: progress.step, totalSteps: progress.totalSteps, trainLoss: progress.trainLoss,
-          validationLoss: progress.validationLoss)
-      }
+      .map(Row.init)
       Listing(
         columns: ["job", "version", "state", "step", "train loss", "validation loss", "error"],
         rows: rows.map {
           [
-            $0.job, $0.version, $0.state, "\($0.step)/\($0.totalSteps)", "\($0.trainLoss)",
-            "\($0.validationLoss)", $0.error,
+            $0.job, $0.version, $0.state, "\($0.step)/\($0.totalSteps)", Self.loss($0.trainLoss),
+            Self.loss($0.validationLoss), $0.error,
           ]
         }
       ).show(json: self.options.json ? rows : nil)
     }
+
+    /// "–" before the first.
+    private static func loss(_ value: Double) -> String {
+      value.isFinite && value != 0 ? String(format: "%.4f", value) : "–"
+    }
   }
 
   struct Cancel: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Cancel a training job.")
+    static let configuration = CommandConfiguration(
+      abstract: "End a training job without a model, and wait until it has ended.")
     @OptionGroup var options: FleetOptions
     @Argument(help: "Id of the job.") var job: String
 
     func run() async throws {
-      let request = CancelJobRequest(jobID: self.job)
-      _ = try await self.options.withClients {
-        try await $0.training.cancelJob(request, options: .within(.seconds(10)))
+      let (job, options) = (self.job, self.options)
+      let ended = try await options.withClients { clients in
+        let models = ModelWork(clients: clients, progress: ProgressReport(), longestTraining: .seconds(120))
+        _ = try await clients.training.cancelJob(
+          CancelJobRequest(jobID: job), options: .within(.seconds(10)))
+        return try await models.follow(job)
       }
-      print("\(self.job) is cancelled")
+      let state = ended.progress?.state ?? .unspecified
+      Listing.show(
+        state == .cancelled ? "\(job) is cancelled" : "\(job) was \(state) already",
+        json: options.json ? Row(ended) : nil)
     }
   }
 }

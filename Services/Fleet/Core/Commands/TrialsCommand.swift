@@ -11,12 +11,20 @@ package struct Trials: AsyncParsableCommand {
   package init() {}
 
   struct List: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Stored trials, oldest first.")
+    static let configuration = CommandConfiguration(abstract: "Stored trials, newest first.")
     @OptionGroup var options: FleetOptions
     @Option(help: "Only this robot.") var robot: String?
     @Option(help: "Only this task.") var task: String?
+    @Option(help: "Only this outcome: success, failure or aborted.") var outcome: String?
     @Option(help: "Only this model version.") var version: String?
+    @Option(help: "Only trials stored since: 90s, 30m, 2h, 7d, or a date, 2026-11-24T10:00 (UTC).")
+    var since: String?
     @Option(help: "At most so many, 1 to 1000.") var limit: UInt32 = 50
+    @Option(help: "Go on behind an earlier page, which said with what.") var after: String?
+
+    private static let outcomes: [String: Outcome] = [
+      "success": .success, "failure": .failure, "aborted": .aborted,
+    ]
 
     struct Row: Encodable {
       var robot, trial, task, mode, model, outcome: String
@@ -25,17 +33,35 @@ package struct Trials: AsyncParsableCommand {
       var storedUnixNanos: Int64
     }
 
+    /// What `--json` prints.
+    struct Page: Encodable {
+      var trials: [Row]
+      /// What `--after` takes; empty after the last page.
+      var next: String
+    }
+
+    func validate() throws {
+      guard (1...1_000).contains(self.limit) else { throw ValidationError("--limit must be 1 to 1000.") }
+      if let outcome, Self.outcomes[outcome] == nil {
+        throw ValidationError("--outcome must be success, failure or aborted.")
+      }
+      if let since, TimeText.past(since) == nil {
+        throw ValidationError("--since is '\(since)': it must be like 2h, 30m, 7d or 2026-11-24T10:00 (UTC).")
+      }
+    }
+
     func run() async throws {
       let query = TrialQuery(
         robots: self.robot.map { [$0] } ?? [], tasks: self.task.map { [$0] } ?? [],
-        modelVersions: self.version.map { [$0] } ?? [], includeQuarantined: true)
-      let limit = self.limit
-      let rows = try await self.options.withClients {
-        try await $0.ingest.listTrials(
-          ListTrialsRequest(query: query, pageSize: limit), options: .within(.seconds(30))
-        ).trials
+        modelVersions: self.version.map { [$0] } ?? [],
+        storedFromUnixNanos: self.since.flatMap { TimeText.past($0) } ?? 0, includeQuarantined: true,
+        outcomes: self.outcome.flatMap { Self.outcomes[$0] }.map { [$0] } ?? [])
+      let request = ListTrialsRequest(
+        query: query, pageSize: self.limit, pageToken: self.after ?? "", newestFirst: true)
+      let page = try await self.options.withClients {
+        try await $0.ingest.listTrials(request, options: .within(.seconds(30)))
       }
-      .map { trial in
+      let rows = page.trials.map { trial in
         let header = trial.header ?? TrialHeader()
         return Row(
           robot: header.robot, trial: header.trialID, task: header.task, mode: "\(header.mode)",
@@ -51,7 +77,10 @@ package struct Trials: AsyncParsableCommand {
             TimeText.date($0.storedUnixNanos), $0.quarantined.joined(separator: ","),
           ]
         }
-      ).show(json: self.options.json ? rows : nil)
+      ).show(json: self.options.json ? Page(trials: rows, next: page.nextPageToken) : nil)
+      if !page.nextPageToken.isEmpty, !self.options.json {
+        ProgressReport().line("There are more: the same command with --after \(page.nextPageToken)")
+      }
     }
   }
 

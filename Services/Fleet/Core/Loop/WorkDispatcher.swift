@@ -1,174 +1,194 @@
 import GRPCCore
 package import Schemas
 import ServiceKit
+import Synchronization
 
-/// One trial that somebody has to do.
-package struct WorkUnit: Sendable, Hashable {
-  package var task: String
-  package var mode: ControlMode
-  package var seed: UInt64
-  package var options: [String: String]
+/// What a dispatcher is at, for whoever has to say what goes on after Ctrl-C, and what came of it.
+package final class WorkNotes: Sendable {
+  private let book = Mutex<WorkBook?>(nil)
 
-  package init(task: String, mode: ControlMode, seed: UInt64, options: [String: String] = [:]) {
-    self.task = task
-    self.mode = mode
-    self.seed = seed
-    self.options = options
-  }
-}
+  package init() {}
 
-/// Which unit is with whom: gives work to robots, takes it back from those that drop out. A value, without I/O.
-package struct WorkBook: Sendable {
-  /// Orders that a robot may hold at once: the next is there when one ends.
-  static let ordersPerRobot = 2
-  /// Robots that may try a unit before it is given up.
-  static let maximumAttempts = 3
+  func note(_ book: WorkBook) { self.book.withLock { $0 = book } }
 
-  package struct Assignment: Sendable, Equatable {
-    package var orderID: String
-    package var unit: WorkUnit
-    package var robot: String
-  }
+  var aborted: Int { self.book.withLock { $0?.aborted ?? 0 } }
+  var givenUp: Int { self.book.withLock { $0?.givenUp.count ?? 0 } }
 
-  private var waiting: [(unit: WorkUnit, attempts: Int)]
-  private var open: [String: (assignment: Assignment, attempts: Int)] = [:]
-  private let prefix: String
-  private var count = 0
-  package private(set) var finished: [String: TrialSummary] = [:]
-  package private(set) var givenUp: [WorkUnit] = []
-  package let total: Int
-
-  package init(_ units: [WorkUnit], prefix: String) {
-    self.waiting = units.map { ($0, 0) }
-    self.total = units.count
-    self.prefix = prefix
-  }
-
-  package var isDone: Bool { self.waiting.isEmpty && self.open.isEmpty }
-  package var openOrders: [String] { self.open.keys.sorted() }
-  package var robotsWithOrders: Set<String> { Set(self.open.values.map(\.assignment.robot)) }
-
-  /// Orders to send now, given who can work.
-  package mutating func assign(to robots: [String]) -> [Assignment] {
-    var assignments: [Assignment] = []
-    for _ in 0..<Self.ordersPerRobot {
-      for robot in robots where !self.waiting.isEmpty {
-        guard self.open.values.count(where: { $0.assignment.robot == robot }) < Self.ordersPerRobot else {
-          continue
-        }
-        let (unit, attempts) = self.waiting.removeFirst()
-        self.count += 1
-        let assignment = Assignment(orderID: "\(self.prefix)-\(self.count)", unit: unit, robot: robot)
-        self.open[assignment.orderID] = (assignment, attempts + 1)
-        assignments.append(assignment)
-      }
+  /// - Parameters:
+  ///   - work: id by which the work is followed and ended.
+  ///   - again: what names the fleet in a command.
+  package func whatGoesOn(_ work: String, again: String) -> String {
+    guard let book = self.book.withLock({ $0 }), !book.ordersByRobot.isEmpty else {
+      return "No robot has any of this work."
     }
-    return assignments
+    let robots = book.ordersByRobot.sorted { $0.key < $1.key }.map { "\($0.value) on \($0.key)" }
+    return CommandHint.text(
+      "Robots go on with the trials that they have: \(robots.joined(separator: ", ")). "
+        + "\(book.waitingUnits) that were not given out will not be done.",
+      Self.hints(work), again: again)
   }
 
-  /// Notes a stored trial; an aborted one is tried again.
-  package mutating func note(_ trial: TrialSummary) {
-    let order = trial.header?.orderID ?? ""
-    guard let entry = self.open.removeValue(forKey: order) else { return }
-    if trial.end?.outcome == .aborted {
-      self.requeue(entry)
-    } else {
-      self.finished[order] = trial
-    }
-  }
-
-  /// Takes an order back: its robot refused it or dropped out.
-  package mutating func takeBack(orderID: String) {
-    guard let entry = self.open.removeValue(forKey: orderID) else { return }
-    self.requeue(entry)
-  }
-
-  /// Takes back everything from a robot.
-  package mutating func takeBack(robot: String) {
-    for (order, entry) in self.open where entry.assignment.robot == robot { self.takeBack(orderID: order) }
-  }
-
-  /// Gives up what nobody has begun.
-  package mutating func dropWaiting() { self.waiting = [] }
-
-  private mutating func requeue(_ entry: (assignment: Assignment, attempts: Int)) {
-    if entry.attempts < Self.maximumAttempts {
-      self.waiting.append((entry.assignment.unit, entry.attempts))
-    } else {
-      self.givenUp.append(entry.assignment.unit)
-    }
+  /// The commands that end and follow work.
+  static func hints(_ work: String) -> [CommandHint] {
+    [.init("End them", "fleet work cancel \(work)"), .init("Follow them", "fleet work watch \(work)")]
   }
 }
 
 /// Drives a ``WorkBook``: orders out to robots, stored trials in from ingest.
 package struct WorkDispatcher: Sendable {
+  /// A round that took longer than this waited for a service that was away: nothing could move meanwhile.
+  static let longestRound: Duration = .seconds(10)
+  /// Orders of one robot that are left with it at once.
+  static let seedsPerOrder = 1_000
+
   let clients: FleetClients
   let maximumSteps: UInt32
   let progress: ProgressReport
+  /// What names the fleet in a command, as ``FleetOptions/again``.
+  var again = ""
 
-  /// Has units done by robots and waits until ingest stored each trial.
+  private var patience: Patience { Patience(progress: self.progress) }
+
+  /// Has units done by robots and waits until ingest stored each trial. A service that is away meanwhile is waited for.
   /// - Parameters:
+  ///   - work: id of the work, which begins each order's; nil for one made of the label.
   ///   - limit: time without any newly stored trial after which it gives up.
+  ///   - notes: told what the robots have.
   ///   - enough: asked after every round; true ends the work early: waiting units are dropped, begun ones awaited.
   /// - Returns: the stored trials.
-  /// - Throws: ``FleetError`` `.timedOut` when nothing moves for `limit`.
+  /// - Throws: ``FleetError`` `.timedOut` when nothing moves for `limit`; `.refused` where a robot calls an order senseless.
   package func run(
-    _ label: String, units: [WorkUnit], robots: [String], limit: Duration = .seconds(120),
+    _ label: String, units: [WorkUnit], robots: [String], work: String? = nil,
+    limit: Duration = .seconds(120), notes: WorkNotes = WorkNotes(),
     enough: (@Sendable () async throws -> Bool)? = nil
   ) async throws -> [TrialSummary] {
-    var book = WorkBook(units, prefix: "\(label)-\(UInt32.random(in: 0...UInt32.max))")
+    let work = work ?? WorkID.new(label)
+    var book = WorkBook(units, prefix: work)
     var moved = ContinuousClock.now
     while !book.isDone {
+      let began = ContinuousClock.now
       let healthy = try await self.workers(among: robots)
       for robot in book.robotsWithOrders.subtracting(healthy) { book.takeBack(robot: robot) }
       for assignment in book.assign(to: healthy) {
+        // Before it is sent: whoever is interrupted meanwhile must know of it.
+        notes.note(book)
         do {
           try await self.send(assignment)
-        } catch let error as RPCError where error.code == .failedPrecondition || error.code == .unavailable {
+        } catch let error as RPCError where error.code == .failedPrecondition || error.isAway {
           book.takeBack(orderID: assignment.orderID)
         }
       }
+      await self.cancelWithdrawn(&book)
       let before = book.finished.count
       for trial in try await self.stored(book.openOrders) { book.note(trial) }
-      if book.finished.count > before { moved = .now }
+      notes.note(book)
+      if book.finished.count > before || ContinuousClock.now - began > Self.longestRound { moved = .now }
       self.progress.update(
         label, done: Double(book.finished.count), total: Double(book.total),
         detail: "\(book.finished.count)/\(book.total) trials")
-      if try await enough?() ?? false { book.dropWaiting() }
+      if try await self.patience.ask("the fleet", { try await enough?() ?? false }) { book.dropWaiting() }
       guard ContinuousClock.now - moved < limit else {
         throw FleetError(
           .timedOut,
-          "\(label): no trial was stored for \(limit); \(book.openOrders.count) orders are open on "
-            + "\(book.robotsWithOrders.sorted().joined(separator: ", ")). See logs of these robots and of ingest."
-        )
+          "\(label): no trial was stored for \(limit): see the logs of the robots and of ingest. "
+            + notes.whatGoesOn(work, again: self.again))
       }
       if !book.isDone { try await Task.sleep(for: .milliseconds(300)) }
+    }
+    for robot in Set(book.withdrawn.values).sorted() {
+      self.progress.line(
+        CommandHint.text(
+          "\(robot) did not answer and may still do trials that others did.",
+          [.init("See", "fleet work list --robot \(robot)")], again: self.again))
     }
     self.progress.line("  \(label): \(book.finished.count) trials stored")
     return Array(book.finished.values)
   }
 
+  /// Gives all units out at once, in equal shares, to be done now or once a robot that stands still is resumed.
+  /// - Throws: ``FleetError`` `.refused` naming the robots that did not take their share.
+  func leave(_ units: [WorkUnit], with robots: [String], work: String) async throws {
+    var orders: [String: [WorkOrder]] = [:]
+    for (index, robot) in robots.enumerated() {
+      let share = units.indices.filter { $0 % robots.count == index }.map { units[$0] }
+      for (part, start) in stride(from: 0, to: share.count, by: Self.seedsPerOrder).enumerated() {
+        let run = share[start..<min(start + Self.seedsPerOrder, share.count)]
+        guard let unit = run.first else { continue }
+        orders[robot, default: []].append(
+          WorkOrder(
+            orderID: "\(work)-\(part * robots.count + index + 1)", task: unit.task, mode: unit.mode,
+            seeds: run.map(\.seed), maxSteps: self.maximumSteps, options: unit.options, whenResumed: true))
+      }
+    }
+    let (given, shares) = (orders.keys.sorted(), orders)
+    let answers = await withTaskGroup(of: [FleetClients.RobotAnswer<Void>].self) { group in
+      for robot in given {
+        group.addTask {
+          await self.clients.ask(robots: [robot]) { agent in
+            for order in shares[robot] ?? [] {
+              _ = try await agent.enqueue(order, options: .within(.seconds(10)))
+            }
+          }
+        }
+      }
+      return await group.reduce(into: []) { $0 += $1 }
+    }
+    let failed = answers.compactMap { answer in answer.failure.map { "\(answer.robot) \($0)" } }.sorted()
+    guard failed.isEmpty else {
+      throw FleetError(
+        .refused,
+        CommandHint.text(
+          "Not all of \(work) was taken: \(failed.joined(separator: "; ")).",
+          [.init("Drop the rest", "fleet work cancel \(work)")], again: self.again))
+    }
+  }
+
   private func workers(among robots: [String]) async throws -> [String] {
-    let rows = try await self.clients.monitor.listRobots(.init(), options: .within(.seconds(10))).robots
+    let rows = try await self.patience.ask("monitor") {
+      try await self.clients.monitor.listRobots(.init(), options: .within(.seconds(5))).robots
+    }
     let able = Set(rows.filter { $0.state == .idle || $0.state == .working }.map(\.robot))
     return robots.filter(able.contains)
   }
 
   private func send(_ assignment: WorkBook.Assignment) async throws {
     guard let robot = self.clients.robots[assignment.robot] else {
-      throw FleetError(.usage, "No robot is called \(assignment.robot).")
+      throw FleetError(.refused, "No robot is called \(assignment.robot).")
     }
     let order = WorkOrder(
       orderID: assignment.orderID, task: assignment.unit.task, mode: assignment.unit.mode,
       seeds: [assignment.unit.seed], maxSteps: self.maximumSteps, options: assignment.unit.options)
-    _ = try await robot.enqueue(order, options: .within(.seconds(10)))
+    _ = try await robot.enqueue(order, options: .within(.seconds(5)))
+  }
+
+  /// Tells robots to drop what was taken back from them; one that does not answer is asked in the next round.
+  private func cancelWithdrawn(_ book: inout WorkBook) async {
+    let orders = Dictionary(grouping: book.withdrawn.keys) { book.withdrawn[$0] ?? "" }
+    let answers = await withTaskGroup(of: (String, Bool).self) { group in
+      for (robot, ids) in orders {
+        group.addTask {
+          let answer = await self.clients.ask(robots: [robot]) { agent in
+            for id in ids {
+              _ = try await agent.cancelWork(CancelWorkRequest(orderID: id), options: .within(.seconds(2)))
+            }
+          }
+          return (robot, answer[0].failure == nil)
+        }
+      }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    for (robot, isDone) in answers where isDone {
+      for id in orders[robot] ?? [] { book.noteCancelled(orderID: id) }
+    }
   }
 
   private func stored(_ orders: [String]) async throws -> [TrialSummary] {
     guard !orders.isEmpty else { return [] }
     let query = TrialQuery(includeQuarantined: true, orderIDs: orders)
-    let page = try await self.clients.ingest.listTrials(
-      ListTrialsRequest(query: query, pageSize: 1000), options: .within(.seconds(10)))
-    return page.trials
+    return try await self.patience.ask("ingest") {
+      try await self.clients.ingest.listTrials(
+        ListTrialsRequest(query: query, pageSize: 1_000), options: .within(.seconds(5))
+      ).trials
+    }
   }
 }

@@ -9,7 +9,7 @@ package final class ChildProcess: Sendable {
   private let executable: URL
   private let arguments: [String]
   private let environment: [String: String]
-  private let log: URL
+  package let log: URL
 
   private struct State {
     var endpoints: [String: String]?
@@ -109,12 +109,7 @@ package final class ChildProcess: Sendable {
 
   /// The last lines of its log.
   package func logTail(lines: Int = 12) -> String {
-    guard let handle = try? FileHandle(forReadingFrom: self.log) else { return "" }
-    defer { try? handle.close() }
-    let end = (try? handle.seekToEnd()) ?? 0
-    try? handle.seek(toOffset: end > 8192 ? end - 8192 : 0)
-    let text = String(decoding: (try? handle.readToEnd()) ?? Data(), as: UTF8.self)
-    return text.split(separator: "\n").suffix(lines).joined(separator: "\n")
+    LogTail.lines(lines, of: self.log).joined(separator: "\n")
   }
 
   private func read(_ data: Data) {
@@ -152,5 +147,20 @@ package final class ChildProcess: Sendable {
     } catch {
       throw FleetError(.fileSystem, "Cannot write the log \(self.log.path).", cause: error)
     }
+  }
+}
+
+/// The end of a log.
+enum LogTail {
+  private static let bytes: UInt64 = 8_192
+
+  /// The last lines of a file; none where it cannot be read.
+  static func lines(_ count: Int, of log: URL) -> [String] {
+    guard let handle = try? FileHandle(forReadingFrom: log) else { return [] }
+    defer { try? handle.close() }
+    let end = (try? handle.seekToEnd()) ?? 0
+    try? handle.seek(toOffset: end > Self.bytes ? end - Self.bytes : 0)
+    let text = String(decoding: (try? handle.readToEnd()) ?? Data(), as: UTF8.self)
+    return text.split(separator: "\n").suffix(count).map(String.init)
   }
 }

@@ -1,11 +1,13 @@
 package import Foundation
 import ServiceKit
+import Storage
 
 /// Where a fleet on one machine keeps its things, and where its services meet.
 ///
 /// ```
 /// DATA/config.json             settings of every service (written by `fleet up`)
 /// DATA/fleet.pid               process of the running `fleet up`
+/// DATA/processes.json          how each process is, while `fleet up` runs
 /// DATA/logs/NAME.log           standard error of every process, of this start and the last
 /// DATA/ingest, training …      what each service keeps
 /// DATA/robots/NAME             spool and model of each simulated robot
@@ -30,6 +32,7 @@ package struct FleetLayout: Sendable {
 
   package var configurationFile: URL { self.data.appending(path: "config.json") }
   package var processFile: URL { self.data.appending(path: "fleet.pid") }
+  package var processTable: URL { self.data.appending(path: "processes.json") }
   package func log(_ name: String) -> URL { self.data.appending(path: "logs/\(name).log") }
   package func folder(_ name: String) -> URL { self.data.appending(path: name) }
 
@@ -42,7 +45,7 @@ package struct FleetLayout: Sendable {
   package func makeFolders() throws(FleetError) {
     do {
       for folder in ["logs", "ingest", "training", "inference", "monitor", "rollout", "robots", "keys"] {
-        try FileManager.default.createDirectory(at: self.folder(folder), withIntermediateDirectories: true)
+        try SystemDisk().makeFolder(self.folder(folder).path)
       }
       try FileManager.default.createDirectory(
         at: self.sockets, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])

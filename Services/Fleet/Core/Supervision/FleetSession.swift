@@ -12,7 +12,7 @@ package enum FleetSession {
     if let process = Self.runningProcess(fleet.layout) {
       throw FleetError(
         .alreadyRunning,
-        "A fleet runs in \(fleet.layout.data.path) already (process \(process)). End it with: fleet down --data \(fleet.layout.data.path)"
+        "A fleet runs in \(fleet.layout.data.path) already (process \(process)). End it with: fleet down --data \(CommandHint.quoted(fleet.layout.data.path))"
       )
     }
     try fleet.layout.makeFolders()

@@ -1,4 +1,5 @@
 import Foundation
+import ServiceKit
 
 /// All services and simulated robots of a fleet on this machine, as child processes.
 package struct LocalFleet: Sendable {
@@ -48,15 +49,25 @@ package struct LocalFleet: Sendable {
       throw FleetError(.missingProgram, "\(self.python.path) is missing. Run deploy/setup.")
     }
     try self.layout.makeFolders()
-    try self.layout.writeConfiguration(self.defaults.merging(self.settings) { _, given in given })
+    var settings = self.defaults.merging(self.settings) { _, given in given }
+    try self.layout.writeConfiguration(settings)
     for name in ["ingest", "monitor", "rollout", "inference", "training"] {
       let child = try await supervisor.start(self.service(name))
-      if name == "monitor", let page = child.endpoints?["http"] { say("status page: \(page)") }
+      guard name == "monitor", let page = child.endpoints?["http"] else { continue }
+      say("status page: \(page)")
+      // The port that it took: a page that is open must be there again when the monitor restarts.
+      settings[EndpointSettings.monitorHTTP.key] = Self.address(ofPage: page)
+      try self.layout.writeConfiguration(settings)
     }
     for robot in self.layout.robots {
       try await supervisor.start(self.agent(robot))
       try await supervisor.start(self.program(robot), saysReady: false)
     }
+  }
+
+  /// "127.0.0.1:43211" of "http://127.0.0.1:43211/".
+  static func address(ofPage page: String) -> String {
+    String(page.trimmingPrefix("http://").prefix { $0 != "/" })
   }
 
   /// Settings of a fleet on one machine.
@@ -74,7 +85,6 @@ package struct LocalFleet: Sendable {
       "rollout.data": self.layout.folder("rollout").path,
       "rollout.trusted-keys": trusted,
       "robot.trusted-keys": trusted,
-      "process.parent": "\(getpid())",
       "fleet.robots": self.layout.robots.joined(separator: ","),
       "fleet.sockets": self.layout.sockets.path,
     ]
@@ -86,8 +96,14 @@ package struct LocalFleet: Sendable {
   private func service(_ name: String) -> ChildProcess {
     ChildProcess(
       name: name, executable: self.programs.appending(path: name),
-      arguments: ["--config", self.layout.configurationFile.path], environment: self.environment,
+      arguments: self.arguments([]), environment: self.environment,
       log: self.layout.log(name))
+  }
+
+  /// The end of `fleet up` is told to each child alone: the file also serves processes that others start.
+  private func arguments(_ settings: [String]) -> [String] {
+    ["--config", self.layout.configurationFile.path]
+      + (settings + ["\(CommonSettings.parent.key)=\(getpid())"]).flatMap { ["--set", $0] }
   }
 
   private func agent(_ robot: String) -> ChildProcess {
@@ -97,7 +113,7 @@ package struct LocalFleet: Sendable {
     ]
     return ChildProcess(
       name: robot, executable: self.programs.appending(path: "robot"),
-      arguments: ["--config", self.layout.configurationFile.path] + settings.flatMap { ["--set", $0] },
+      arguments: self.arguments(settings),
       environment: self.environment, log: self.layout.log(robot))
   }
 
@@ -108,6 +124,7 @@ package struct LocalFleet: Sendable {
       arguments: [
         self.repository.appending(path: "deploy/robots/\(self.simulator)").path, "--agent",
         self.layout.robotRPC(robot), "--robot", robot, "--parent", "\(getpid())",
-      ], log: self.layout.log("\(robot)-\(self.simulator)"))
+      ] + (self.simulator == "synthetic" ? ["--tasks", "synthetic"] : []),
+      log: self.layout.log("\(robot)-\(self.simulator)"))
   }
 }

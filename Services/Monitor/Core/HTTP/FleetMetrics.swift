@@ -6,7 +6,7 @@ extension StatusReport {
   func record(in metrics: MetricsRegistry) {
     for state in ["idle", "working", "unhealthy", "stopped", "offline"] {
       metrics.set(
-        "robots", to: Double(self.robots.count { $0.state == state }), labels: ["state": state],
+        "robots", to: Double(self.robotsByState[state] ?? 0), labels: ["state": state],
         help: "Robots by state.")
     }
     for robot in self.robots {
@@ -20,6 +20,9 @@ extension StatusReport {
         "robot_action_p99_seconds", to: robot.actionP99Millis / 1_000,
         labels: ["robot": robot.robot], help: "Time from observation to action over the last minute.")
     }
+    metrics.set(
+      "safety_events_dropped", to: Double(self.droppedEvents),
+      help: "Safety events of robots that the monitor has no room to know, since its start.")
     for version in self.versions {
       metrics.set(
         "trials", to: Double(version.total.trials), labels: ["version": version.version],
@@ -28,9 +31,14 @@ extension StatusReport {
         "successes", to: Double(version.total.successes), labels: ["version": version.version],
         help: "Stored trials with a policy that succeeded.")
     }
+    for service in self.services {
+      metrics.set(
+        "service_serving", to: service.state == "serving" ? 1 : 0, labels: ["name": service.service],
+        help: "Whether the service answers in time, and says that it can do its work.")
+    }
     for severity in ["info", "warning", "critical"] {
       metrics.set(
-        "alerts_open", to: Double(self.alerts.count { $0.severity == severity }),
+        "alerts_open", to: Double(self.openAlerts[severity] ?? 0),
         labels: ["severity": severity], help: "Open alerts.")
     }
   }

@@ -19,6 +19,8 @@ enum StatusPage {
     <main>
       <section aria-label="Summary" id="tiles" class="tiles"></section>
       <section aria-labelledby="h-alerts"><h2 id="h-alerts">Open alerts</h2><div id="alerts"></div></section>
+      <section aria-labelledby="h-services"><h2 id="h-services">Services</h2>
+        <div class="scroll" id="services" tabindex="0" role="region" aria-labelledby="h-services"></div></section>
       <section aria-labelledby="h-robots"><h2 id="h-robots">Robots</h2>
         <div class="scroll" id="robots" tabindex="0" role="region" aria-labelledby="h-robots"></div></section>
       <section aria-labelledby="h-versions"><h2 id="h-versions">Success by version</h2>

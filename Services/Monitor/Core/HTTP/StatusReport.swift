@@ -17,7 +17,13 @@ struct StatusReport: Encodable, Sendable {
     var consecutiveFailures: Int
     var actionP99Millis: Double
     var lastSeenMillis: Int64
+    /// Why it does not work, or why the monitor lets it.
     var reason: String
+    /// In the robot's own words: why it is stopped, and why it was resumed last; empty where that is not so.
+    var stopReason: String
+    var resumeReason: String
+    /// Why its disk has not kept that yet; empty where it has.
+    var unkept: String
   }
 
   struct Rate: Encodable, Sendable {
@@ -91,22 +97,51 @@ struct StatusReport: Encodable, Sendable {
     var createdMillis: Int64
   }
 
+  struct ServiceLine: Encodable, Sendable {
+    var service: String
+    var state: String
+    var sinceMillis: Int64
+    /// 0 for never.
+    var answeredMillis: Int64
+    var detail: String
+  }
+
   var timeMillis: Int64
+  /// When ingest counted the trials, and when rollout was asked, last; 0 for never.
+  var countsMillis: Int64
+  var rolloutMillis: Int64
+  var services: [ServiceLine]
   var robots: [Robot]
+  /// How many robots are in each state; those in which there is none are left out.
+  var robotsByState: [String: Int]
+  /// Safety events of robots that the monitor has no room to know, since it started: nobody is told of them.
+  var droppedEvents: Int
   var versions: [Version]
   var demonstrations: Rate
+  /// Open ones, the most severe first, then newest first; at most ``maximumAlerts``.
   var alerts: [AlertLine]
+  /// How many are open, by severity.
+  var openAlerts: [String: Int]
   var releases: [ReleaseLine]
   var experiments: [ExperimentLine]
   var models: [Model]
 }
 
 extension StatusReport {
-  init(
-    rows: [RobotRow], counts: [OutcomeCount], alerts: [Alert], rollout: RolloutDescription, now: Int64
-  ) {
-    self.timeMillis = now / 1_000_000
-    self.robots = rows.map { row in
+  static let maximumAlerts = 100
+
+  init(_ facts: StatusBoard.Facts) {
+    let rollout = facts.rollout
+    self.timeMillis = facts.unixNanos / 1_000_000
+    self.countsMillis = facts.countsUnixNanos / 1_000_000
+    self.rolloutMillis = facts.rolloutUnixNanos / 1_000_000
+    self.services = facts.services.map { row in
+      ServiceLine(
+        service: row.service, state: row.state == .unspecified ? "unknown" : "\(row.state)",
+        sinceMillis: row.sinceUnixNanos / 1_000_000, answeredMillis: row.answeredUnixNanos / 1_000_000,
+        detail: row.detail)
+    }
+    self.robots = facts.robots.map { row in
       let heartbeat = row.heartbeat ?? Heartbeat()
       return Robot(
         robot: row.robot, facility: heartbeat.facility, state: "\(row.state)", model: heartbeat.modelVersion,
@@ -114,9 +149,12 @@ extension StatusReport {
         successes: Int(clamping: row.successes), trials: Int(clamping: row.trials),
         consecutiveFailures: Int(row.consecutiveFailures),
         actionP99Millis: heartbeat.actionP99Micros.isFinite ? heartbeat.actionP99Micros / 1_000 : 0,
-        lastSeenMillis: row.lastSeenUnixNanos / 1_000_000, reason: row.reason)
+        lastSeenMillis: row.lastSeenUnixNanos / 1_000_000, reason: row.reason,
+        stopReason: heartbeat.stopReason, resumeReason: heartbeat.resumeReason, unkept: heartbeat.unkept)
     }
-    let acted = counts.filter { $0.mode != .demonstration && !$0.modelVersion.isEmpty }
+    self.robotsByState = self.robots.reduce(into: [:]) { $0[$1.state, default: 0] += 1 }
+    self.droppedEvents = Int(clamping: facts.state.droppedEvents)
+    let acted = facts.counts.filter { $0.mode != .demonstration && !$0.modelVersion.isEmpty }
     self.versions = Dictionary(grouping: acted, by: \.modelVersion).sorted { $0.key > $1.key }.map {
       version, cells in
       let tasks = Dictionary(grouping: cells, by: \.task).sorted { $0.key < $1.key }
@@ -124,12 +162,14 @@ extension StatusReport {
         version: version, total: Rate(Self.sum(cells)),
         tasks: tasks.map { Task(task: $0.key, rate: Rate(Self.sum($0.value))) })
     }
-    self.demonstrations = Rate(Self.sum(counts.filter { $0.mode == .demonstration }))
-    self.alerts = alerts.prefix(100).map { alert in
+    self.demonstrations = Rate(Self.sum(facts.counts.filter { $0.mode == .demonstration }))
+    let alerts = facts.state.alerts.mostSevereFirst()
+    self.openAlerts = alerts.reduce(into: [:]) { $0["\($1.severity)", default: 0] += 1 }
+    self.alerts = alerts.prefix(Self.maximumAlerts).map { alert in
       AlertLine(
         id: alert.alertID, name: alert.name, severity: "\(alert.severity)", state: "\(alert.state)",
-        subject: alert.robot.isEmpty ? alert.modelVersion : alert.robot, summary: alert.summary,
-        remedy: alert.remedy, startedMillis: alert.startedUnixNanos / 1_000_000)
+        subject: [alert.robot, alert.subject, alert.modelVersion].first { !$0.isEmpty } ?? "",
+        summary: alert.summary, remedy: alert.remedy, startedMillis: alert.startedUnixNanos / 1_000_000)
     }
     self.releases = rollout.releases.prefix(20).map { release in
       ReleaseLine(
@@ -155,7 +195,8 @@ extension StatusReport {
 
   private static func sum(_ cells: [OutcomeCount]) -> Proportion {
     cells.reduce(.nothing) { sum, cell in
-      let trials = Int(clamping: cell.trials)
+      // Bounded, so that no sum of them overflows.
+      let trials = Int(min(cell.trials, 1 << 40))
       return sum + Proportion(successes: min(trials, Int(clamping: cell.successes)), trials: trials)
     }
   }
@@ -172,11 +213,14 @@ extension StatusReport {
   }
 }
 
-extension Monitor {
-  /// The fleet now.
-  var report: StatusReport {
-    StatusReport(
-      rows: self.rows, counts: self.counts, alerts: self.snapshot.alerts.list(includeResolved: false),
-      rollout: self.rollout, now: self.unixNanos)
+extension StatusBoard.Facts {
+  /// Every robot, with its trials as ingest counted them.
+  var robots: [RobotRow] {
+    var counts: [String: (successes: UInt64, trials: UInt64)] = [:]
+    for cell in self.counts {
+      counts[cell.robot, default: (0, 0)].successes &+= cell.successes
+      counts[cell.robot, default: (0, 0)].trials &+= cell.trials
+    }
+    return self.state.rows(counts: counts)
   }
 }

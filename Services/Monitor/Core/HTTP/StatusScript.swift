@@ -5,8 +5,11 @@ extension StatusPage {
     const token = new URLSearchParams(location.search).get("token");
     const colors = { idle: "ok", working: "ok", unhealthy: "bad", stopped: "bad", offline: "warn", critical: "bad",
       warning: "warn", info: "info", complete: "ok", rollingOut: "info", rolledBack: "bad", superseded: "dim",
-      running: "info", decided: "ok", cancelled: "warn" };
-    const words = { rollingOut: "rolling out", rolledBack: "rolled back" };
+      running: "info", decided: "ok", cancelled: "warn", serving: "ok", notServing: "bad", unresponsive: "bad",
+      unknown: "warn" };
+    const words = { rollingOut: "rolling out", rolledBack: "rolled back", notServing: "not serving" };
+    // Older than this, what the page shows is said to be old.
+    const staleMillis = 10000;
 
     function element(tag, attributes, ...children) {
       const node = document.createElement(tag);
@@ -56,31 +59,48 @@ extension StatusPage {
       return box;
     }
 
+    // Why a robot stands still or may work, in the monitor's words and in its own.
+    function why(r) {
+      const words = [r.reason];
+      if (r.stopReason !== r.reason) words.push(r.stopReason);
+      if (r.resumeReason) words.push("resumed: " + r.resumeReason);
+      if (r.unkept) words.push("ITS DISK REFUSES SOMETHING: " + r.unkept);
+      return words.filter((text) => text).join("; ");
+    }
+
     function show(s) {
-      const count = (state) => s.robots.filter((robot) => state.includes(robot.state)).length;
+      const count = (...states) => states.reduce((sum, state) => sum + (s.robotsByState[state] || 0), 0);
       const trials = s.versions.reduce((sum, version) => sum + version.total.trials, 0);
-      const tiles = [[count(["idle", "working"]) + " / " + s.robots.length, "robots at work"],
-        [count(["unhealthy", "stopped"]), "robots out of the work"], [count(["offline"]), "robots offline"],
-        [s.alerts.length, "open alerts"], [trials, "policy trials"], [s.demonstrations.trials, "demonstrations"]];
+      const tiles = [[count("working") + " / " + s.robots.length, "robots at work"], [count("idle"), "robots idle"],
+        [count("unhealthy", "stopped"), "robots out of the work"], [count("offline"), "robots offline"],
+        [Object.values(s.openAlerts).reduce((sum, count) => sum + count, 0), "open alerts"], [trials, "policy trials"], [s.demonstrations.trials, "demonstrations"]];
       draw("tiles", tiles, () => tiles.map(([value, name]) =>
         element("div", { class: "tile" }, element("b", {}, String(value)), element("span", {}, name))));
 
       const minute = Math.floor(s.timeMillis / 10000);
-      draw("alerts", [s.alerts, s.alerts.length ? minute : 0], () => s.alerts.length === 0 ? empty("None.")
+      const open = Object.values(s.openAlerts).reduce((sum, count) => sum + count, 0);
+      const more = open > s.alerts.length ? empty((open - s.alerts.length) + " more, less severe or older: fleet alerts") : [];
+      draw("alerts", [s.alerts, open, s.alerts.length ? minute : 0], () => s.alerts.length === 0 ? empty("None.")
         : s.alerts.map((alert) => element("article", { class: "alert " + (colors[alert.severity] || "info") },
           badge(alert.severity), " ", element("strong", {}, alert.name),
           alert.state === "acknowledged" ? " (acknowledged)" : "",
           element("p", {}, alert.summary), element("p", { class: "dim" }, alert.remedy),
-          element("p", { class: "dim" }, ago(alert.startedMillis, s.timeMillis)))));
+          element("p", { class: "dim" }, ago(alert.startedMillis, s.timeMillis)))).concat(more));
+
+      const services = s.services.map((v) => [v.service, v.state, ago(v.answeredMillis, s.timeMillis), v.detail]);
+      draw("services", services, () => table([["Service"], ["State"], ["Answered"], ["Detail", "wrap"]],
+        services.map((v) => [v[0], badge(v[1]), v[2], v[3]])));
 
       const robots = s.robots.map((r) => [r.robot, r.facility, r.state, r.model, r.desired, r.successes, r.trials,
-        r.consecutiveFailures, r.spooled, r.actionP99Millis.toFixed(1), r.link, ago(r.lastSeenMillis, s.timeMillis), r.reason]);
-      draw("robots", robots, () => robots.length === 0 ? empty("No robot was heard yet.") : table(
+        r.consecutiveFailures, r.spooled, r.actionP99Millis.toFixed(1), r.link, ago(r.lastSeenMillis, s.timeMillis), why(r)]);
+      const dropped = s.droppedEvents === 0 ? []
+        : empty(s.droppedEvents + " safety events of robots that are not known were dropped: too many names.");
+      draw("robots", [robots, s.droppedEvents], () => dropped.concat(robots.length === 0 ? empty("No robot was heard yet.") : table(
         [["Robot"], ["Facility"], ["State"], ["Model"], ["Successes", "n"], ["Failures in a row", "n"], ["Spooled", "n"],
           ["Action p99", "n"], ["Link"], ["Heartbeat"], ["Reason", "wrap"]],
         robots.map((r) => [r[0], r[1] || "–", badge(r[2]),
           (r[3] || "none") + (r[4] && r[4] !== r[3] ? " → " + r[4] : ""), r[5] + " / " + r[6], String(r[7]), String(r[8]),
-          r[9] + " ms", r[10] || "–", r[11], r[12]])));
+          r[9] + " ms", r[10] || "–", r[11], r[12]]))));
 
       draw("versions", s.versions, () => s.versions.length === 0 ? empty("No trial with a policy yet.")
         : s.versions.map((version) => element("div", { class: "version" },
@@ -106,15 +126,30 @@ extension StatusPage {
         s.models.map((m) => [m.version, m.parent || "–", String(m.tasks), m.parameters.toLocaleString("en")])));
     }
 
+    // What of the page is old although the monitor answers: its own rounds, or who it asks.
+    const round = { millis: 0, at: 0 };
+    function staleness(s) {
+      if (round.millis !== s.timeMillis) Object.assign(round, { millis: s.timeMillis, at: performance.now() });
+      const old = [["the monitor's state", performance.now() - round.at]];
+      for (const [what, millis] of [["trial counts (ingest)", s.countsMillis], ["releases and models (rollout)", s.rolloutMillis]]) {
+        old.push([what, millis ? s.timeMillis - millis : Infinity]);
+      }
+      return old.filter(([, age]) => age > staleMillis)
+        .map(([what, age]) => what + (age === Infinity ? ": never heard" : ": " + Math.round(age / 1000) + " s old")).join("; ");
+    }
+
     async function refresh() {
       const live = document.getElementById("live");
       try {
         const answer = await fetch("/api/status" + (token ? "?token=" + encodeURIComponent(token) : ""),
           { cache: "no-store", signal: AbortSignal.timeout(5000) });
         if (!answer.ok) throw new Error("status " + answer.status);
-        show(await answer.json());
-        live.className = "";
-        if (live.textContent !== "live") live.textContent = "live";
+        const s = await answer.json();
+        show(s);
+        const old = staleness(s);
+        live.className = old ? "stale" : "";
+        const text = old || "live";
+        if (live.textContent !== text) live.textContent = text;
       } catch (error) {
         live.className = "stale";
         const text = "no answer from the monitor (" + error.message + "); trying again";

@@ -1,25 +1,26 @@
-import FlyingFox
-import FlyingSocks
-import Foundation
+import NIOCore
+import NIOHTTP1
+import NIOPosix
 package import ServiceKit
 import ServiceLifecycle
 
-/// `/healthz`, `/metrics`, the status page and its data over HTTP. Reads only.
+/// `/healthz`, `/metrics`, the status page and its data over HTTP, on a thread of its own. Reads only.
 package struct StatusServer: Service {
   /// Host and real port.
   package let address: String
-  private let server: HTTPServer
-  private let running: Task<Void, any Error>
+  private let group: MultiThreadedEventLoopGroup
+  private let listener: any Channel
 
   /// Binds and begins to serve.
   /// - Parameters:
   ///   - text: host and port, e.g. "127.0.0.1:7480"; port 0 for a free one. The host is an IPv4 address or "localhost".
   ///   - token: what a caller must show as `Authorization: Bearer TOKEN` or `?token=TOKEN`; may be empty on loopback only.
-  ///   - busMetrics: the bus's lines for `/metrics`.
+  ///   - hosts: names besides the bound one under which callers may know this server.
+  ///   - vitals: what `/healthz` tells.
   /// - Throws: ``MonitorError`` `.address` where it is malformed, taken, or open to others without a token.
   package init(
-    monitor: Monitor, bind text: String, token: String, metrics: MetricsRegistry,
-    busMetrics: @escaping @Sendable () -> String = { "" }
+    board: StatusBoard, vitals: Vitals, bind text: String, token: String, hosts: [String] = [],
+    limits: HTTPLimits = .init()
   ) async throws {
     let (host, port) = try Self.parse(text)
     guard host.hasPrefix("127.") || !token.isEmpty else {
@@ -27,139 +28,94 @@ package struct StatusServer: Service {
         .address,
         "monitor.http is \(text), which others can reach: set monitor.http-token, or bind to 127.0.0.1.")
     }
-    let server = HTTPServer(address: try .inet(ip4: host, port: port), timeout: 10, logger: .disabled)
-    let guarded = Gate(token: token)
-    await server.appendRoute("GET /healthz") { _ in
-      HTTPResponse(
-        statusCode: .ok, headers: Self.headers("text/plain; charset=utf-8"), body: Data("ok\n".utf8))
-    }
-    await server.appendRoute("GET /metrics") { request in
-      await guarded.answer(request, "text/plain; version=0.0.4; charset=utf-8") {
-        await monitor.report.record(in: metrics)
-        let page = MetricsPage(
-          own: metrics.renderPrometheus() + busMetrics(), others: await monitor.serviceMetrics)
-        return Data(page.text.utf8)
-      }
-    }
-    await server.appendRoute("GET /api/status") { request in
-      await guarded.answer(request, "application/json") { await monitor.report.json }
-    }
-    for (path, type, body) in [
-      ("/", "text/html; charset=utf-8", StatusPage.html),
-      ("/status.css", "text/css; charset=utf-8", StatusPage.css),
-      ("/status.js", "text/javascript; charset=utf-8", StatusPage.script),
-    ] {
-      await server.appendRoute(HTTPRoute("GET \(path)")) { request in
-        // Style and script hold nothing of the fleet, and a browser asks for them without the token.
-        path == "/"
-          ? await guarded.answer(request, type) { Data(body.utf8) }
-          : HTTPResponse(statusCode: .ok, headers: Self.headers(type), body: Data(body.utf8))
-      }
-    }
-    self.server = server
-    let running = Task { try await server.run() }
-    self.running = running
-    self.address = try await Self.listen(server, running, text, host)
-  }
-
-  private static func listen(
-    _ server: HTTPServer, _ running: Task<Void, any Error>, _ text: String, _ host: String
-  ) async throws -> String {
-    let listening = Task { try await server.waitUntilListening(timeout: 5) }
-    // A server that fails never listens.
-    let watch = Task {
-      _ = await running.result
-      listening.cancel()
-    }
-    defer { watch.cancel() }
+    let site = StatusSite(
+      board: board, vitals: vitals, token: token, hosts: HostRule(bound: host, more: hosts))
+    // One thread: what is drawn is drawn once, and a flood of requests takes one core at most.
+    let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let connections = Connections(on: group.next(), capacity: limits.connections)
     do {
-      try await listening.value
+      self.listener = try await ServerBootstrap(group: group)
+        .serverChannelOption(.backlog, value: 256)
+        .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+        .childChannelOption(.maxMessagesPerRead, value: 1)
+        .childChannelInitializer { channel in
+          channel.eventLoop.makeCompletedFuture {
+            try Self.addHandlers(to: channel, site: site, limits: limits, connections: connections)
+          }
+        }
+        .bind(host: host, port: port).get()
     } catch {
-      running.cancel()
-      var reason = "\(error)"
-      if case .failure(let cause) = await running.result { reason = "\(cause)" }
+      try? await group.shutdownGracefully()
       throw MonitorError(
-        .address, "Cannot serve HTTP at \(text): \(reason). Is the port in use? Choose another monitor.http.")
+        .address, "Cannot serve HTTP at \(text): \(error). Is the port in use? Choose another monitor.http.")
     }
-    guard case .ip4(_, let port)? = await server.listeningAddress else { return text }
-    return "\(host):\(port)"
+    self.group = group
+    self.address = "\(host):\(self.listener.localAddress?.port ?? port)"
   }
 
-  private static func parse(_ text: String) throws(MonitorError) -> (host: String, port: UInt16) {
+  private static func addHandlers(
+    to channel: any Channel, site: StatusSite, limits: HTTPLimits, connections: Connections
+  ) throws {
+    var bounds = NIOHTTPDecoderLimitConfiguration()
+    bounds.maxHeaderFieldSize = limits.fieldBytes
+    bounds.maxHeaderListSize = limits.headBytes
+    bounds.maxHeaderFieldCount = limits.headerCount
+    connections.add(channel)
+    try channel.pipeline.syncOperations.addHandlers([
+      ByteToMessageHandler(HTTPRequestDecoder(leftOverBytesStrategy: .dropBytes, limitConfiguration: bounds)),
+      HTTPResponseEncoder(),
+      RequestHandler(site: site, limits: limits) { connections.use(channel) },
+    ])
+  }
+
+  private static func parse(_ text: String) throws(MonitorError) -> (host: String, port: Int) {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
     let host = parts.first == "localhost" ? "127.0.0.1" : String(parts.first ?? "")
-    let bytes = host.split(separator: ".", omittingEmptySubsequences: false)
-    guard parts.count == 2, let port = UInt16(parts[1]), bytes.count == 4,
-      bytes.allSatisfy({ UInt8($0) != nil })
-    else {
+    guard parts.count == 2, let port = UInt16(parts[1]), HostRule.isAddress(host) else {
       throw MonitorError(
         .address, "monitor.http is '\(text)'; it must be an IPv4 address and a port, e.g. 127.0.0.1:7480.")
     }
-    return (host, port)
+    return (host, Int(port))
   }
 
   package func run() async throws {
     // Ends by itself only where the socket fails.
     try await cancelWhenGracefulShutdown {
       try await withTaskCancellationHandler {
-        do { try await self.running.value } catch {
-          guard !Task.isCancelled else { return }
-          throw error
-        }
+        try await self.listener.closeFuture.get()
       } onCancel: {
-        self.running.cancel()
+        self.listener.close(promise: nil)
       }
     }
-  }
-
-  static func headers(_ type: String) -> HTTPHeaders {
-    [
-      .contentType: type, HTTPHeader("Cache-Control"): "no-store",
-      HTTPHeader("X-Content-Type-Options"): "nosniff", HTTPHeader("Referrer-Policy"): "no-referrer",
-      HTTPHeader("Content-Security-Policy"):
-        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; "
-        + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ]
+    // Closes every connection: nobody who is slow holds up the end.
+    try await self.group.shutdownGracefully()
   }
 }
 
-/// Lets through who shows the token.
-private struct Gate: Sendable {
-  let token: String
+/// The open connections; belongs to the server's one thread.
+private final class Connections: Sendable {
+  private struct Open {
+    var table: ConnectionTable
+    var channels: [ConnectionTable.ID: any Channel] = [:]
+  }
 
-  func answer(_ request: HTTPRequest, _ type: String, _ body: () async -> Data) async -> HTTPResponse {
-    guard self.isAllowed(request) else {
-      return HTTPResponse(
-        statusCode: .unauthorized,
-        headers: StatusServer.headers("text/plain; charset=utf-8").merging(
-          "Bearer", .init("WWW-Authenticate")),
-        body: Data("Show monitor.http-token as 'Authorization: Bearer TOKEN' or '?token=TOKEN'.\n".utf8))
+  private let open: NIOLoopBoundBox<Open>
+
+  init(on loop: any EventLoop, capacity: Int) {
+    self.open = .makeBoxSendingValue(Open(table: ConnectionTable(capacity: capacity)), eventLoop: loop)
+  }
+
+  func add(_ channel: any Channel) {
+    let id = ObjectIdentifier(channel)
+    if let victim = self.open.value.table.add(id, address: channel.remoteAddress?.ipAddress ?? "") {
+      self.open.value.channels.removeValue(forKey: victim)?.close(promise: nil)
     }
-    return HTTPResponse(statusCode: .ok, headers: StatusServer.headers(type), body: await body())
+    self.open.value.channels[id] = channel
+    channel.closeFuture.whenComplete { _ in
+      self.open.value.table.remove(id)
+      self.open.value.channels[id] = nil
+    }
   }
 
-  private func isAllowed(_ request: HTTPRequest) -> Bool {
-    guard !self.token.isEmpty else { return true }
-    let shown = [
-      request.headers[.authorization].flatMap { $0.hasPrefix("Bearer ") ? String($0.dropFirst(7)) : nil },
-      request.query.first { $0.name == "token" }?.value,
-    ]
-    return shown.contains { Self.isEqual($0 ?? "", self.token) }
-  }
-
-  /// Takes as long for a wrong text as for a right one.
-  private static func isEqual(_ a: String, _ b: String) -> Bool {
-    let a = Array(a.utf8)
-    let b = Array(b.utf8)
-    return b.indices.reduce(UInt8(a.count == b.count ? 0 : 1)) { $0 | (b[$1] ^ ($1 < a.count ? a[$1] : 0)) }
-      == 0
-  }
-}
-
-extension HTTPHeaders {
-  fileprivate func merging(_ value: String, _ name: HTTPHeader) -> HTTPHeaders {
-    var headers = self
-    headers[name] = value
-    return headers
-  }
+  func use(_ channel: any Channel) { self.open.value.table.use(ObjectIdentifier(channel)) }
 }

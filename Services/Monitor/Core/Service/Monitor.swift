@@ -2,28 +2,28 @@ package import Logging
 package import Schemas
 package import ServiceKit
 package import Statistics
-import Storage
+package import Storage
 
 /// The owner of the state: each change is durable before it is answered or published.
 package actor Monitor {
-  private let store: MonitorStore
-  private let now: @Sendable () -> Int64
+  private let store: any MonitorStoring
+  private let runtime: Runtime
   private let metrics: MetricsRegistry
+  private let vitals: Vitals
   private let logger: Logger
   private let rule: RegressionWatch
-  private let executor = QueueExecutor(label: "fleetloop.monitor.state")
+  private let executor: any SerialExecutor
   private var state: MonitorState
   private var watchers: [Int: AsyncStream<Alert>.Continuation] = [:]
   private var watcherCount = 0
-  /// Ingest's last count of every outcome.
-  package private(set) var counts: [OutcomeCount] = []
-  /// Rollout's last words.
-  package private(set) var rollout = RolloutDescription()
-  /// The other services' last metrics.
-  package private(set) var serviceMetrics: [ServiceMetrics] = []
+  /// Ingest's and rollout's last words.
+  private var heard = StatusBoard.Facts()
+  private let startedUnixNanos: Int64
   /// Changes for the bus, oldest first.
   package nonisolated let changes: AsyncStream<Change>
   private let continuation: AsyncStream<Change>.Continuation
+
+  private static let database = "database"
 
   package enum Change: Sendable {
     case alert(Alert)
@@ -34,17 +34,20 @@ package actor Monitor {
     self.executor.asUnownedSerialExecutor()
   }
 
-  /// - Parameter now: Unix time in nanoseconds.
+  /// - Parameter vitals: told of a database that cannot be written.
   /// - Throws: ``MonitorError`` `.storage` where the state cannot be read.
   package init(
-    store: MonitorStore, limits: MonitorState.Limits = .init(), rule: RegressionWatch = .init(),
-    metrics: MetricsRegistry, logger: Logger, now: @escaping @Sendable () -> Int64
+    store: any MonitorStoring, limits: MonitorState.Limits = .init(), rule: RegressionWatch = .init(),
+    metrics: MetricsRegistry, vitals: Vitals, logger: Logger, runtime: Runtime = .system
   ) throws(MonitorError) {
     self.store = store
     self.rule = rule
     self.metrics = metrics
+    self.vitals = vitals
     self.logger = logger
-    self.now = now
+    self.runtime = runtime
+    self.executor = runtime.makeSerialExecutor("fleetloop.monitor.state")
+    self.startedUnixNanos = runtime.unixNanos()
     self.state = try store.load()
     self.state.limits = limits
     // What falls out is asked for by RPC: alerts by ListAlerts, directives come again with the next round.
@@ -52,7 +55,6 @@ package actor Monitor {
   }
 
   package var snapshot: MonitorState { self.state }
-  package var unixNanos: Int64 { self.now() }
 
   /// Makes one transition: stored first, then in force, then told.
   @discardableResult
@@ -60,9 +62,9 @@ package actor Monitor {
     _ transition: (inout MonitorState, _ now: Int64, _ salt: String) throws(MonitorError) -> Result
   ) throws(MonitorError) -> Result {
     var new = self.state
-    let result = try transition(&new, self.now(), Self.salt())
+    let result = try transition(&new, self.runtime.unixNanos(), self.salt())
     guard new != self.state else { return result }
-    try self.store.save(new, replacing: self.state)
+    try self.save(new, replacing: self.state)
     let old = self.state
     self.state = new
     if new.alerts != old.alerts {
@@ -92,8 +94,9 @@ package actor Monitor {
       help: "Changes of alerts by name and new state.")
   }
 
-  private static func salt() -> String {
-    let digits = String(UInt32.random(in: 0...0xFF_FFFF), radix: 16)
+  /// Sets ids of this process apart from those of one whose database was lost.
+  private func salt() -> String {
+    let digits = String(self.runtime.random() & 0xFF_FFFF, radix: 16)
     return String(repeating: "0", count: 6 - digits.count) + digits
   }
 
@@ -110,27 +113,58 @@ package actor Monitor {
     }
   }
 
-  package func hear(_ outcome: StoredOutcome) throws(MonitorError) {
+  package func hear(_ report: ReportSafetyRequest) throws(MonitorError) -> UInt64 {
     try self.change { state, now, salt throws(MonitorError) in
-      state.hear(
-        robot: outcome.robot, trialID: outcome.trialID, outcome: outcome.outcome,
-        storedUnixNanos: outcome.storedUnixNanos, salt: salt, now: now)
+      try state.hear(report, salt: salt, now: now)
     }
   }
 
-  package func hear(_ trials: [TrialSummary]) throws(MonitorError) {
+  package func hear(_ outcome: StoredOutcome) throws(MonitorError) {
     try self.change { state, now, salt throws(MonitorError) in
-      for trial in trials {
-        guard let header = trial.header, let end = trial.end else { continue }
-        state.hear(
-          robot: header.robot, trialID: header.trialID, outcome: end.outcome,
-          storedUnixNanos: trial.storedUnixNanos, salt: salt, now: now)
-      }
+      state.hear(
+        robot: outcome.robot, trialID: outcome.trialID, outcome: outcome.outcome, salt: salt, now: now)
+    }
+  }
+
+  package func hear(_ catchUp: TrialCatchUp) throws(MonitorError) {
+    try self.change { state, now, salt throws(MonitorError) in state.hear(catchUp, salt: salt, now: now) }
+  }
+
+  package func hear(damages: [LogDamage]) throws(MonitorError) {
+    try self.change { state, now, salt throws(MonitorError) in
+      state.hear(damages: damages, salt: salt, now: now)
+    }
+  }
+
+  package func hear(_ answer: HealthAnswer, of service: String) throws(MonitorError) {
+    try self.change { state, now, salt throws(MonitorError) in
+      state.hear(answer, of: service, salt: salt, now: now)
     }
   }
 
   package func tick() throws(MonitorError) {
-    try self.change { state, now, salt throws(MonitorError) in state.tick(salt: salt, now: now) }
+    let instant = self.runtime.now()
+    try self.change { state, now, salt throws(MonitorError) in
+      state.tick(salt: salt, now: now, instant: instant)
+    }
+    try self.writeAnewWhereBroken()
+  }
+
+  /// In a quiet fleet nothing may have to be written for hours: a database that failed is tried with what it should hold.
+  private func writeAnewWhereBroken() throws(MonitorError) {
+    guard self.vitals.broken.contains(where: { $0.part == Self.database }) else { return }
+    try self.save(self.state, replacing: MonitorState())
+  }
+
+  /// Stores what differs, and says whether the database works where that shows.
+  private func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) {
+    do {
+      // A heartbeat changes nothing that is stored, and says nothing of a database that is broken.
+      if try self.store.save(new, replacing: old) { self.vitals.recover(Self.database) }
+    } catch {
+      self.vitals.fail(Self.database, error.message)
+      throw error
+    }
   }
 
   package func judge(_ releaseID: String, cells: [OutcomeCount]) throws(MonitorError) {
@@ -140,19 +174,40 @@ package actor Monitor {
     }
   }
 
-  package func remember(counts: [OutcomeCount]) { self.counts = counts }
-  package func remember(rollout: RolloutDescription) { self.rollout = rollout }
-  package func remember(metrics: [ServiceMetrics]) { self.serviceMetrics = metrics }
+  package func remember(counts: [OutcomeCount]) {
+    self.heard.counts = counts
+    self.heard.countsUnixNanos = self.runtime.unixNanos()
+  }
+
+  package func remember(rollout: RolloutDescription) {
+    self.heard.rollout = rollout
+    self.heard.rolloutUnixNanos = self.runtime.unixNanos()
+  }
+
+  package func remember(metrics: [ServiceMetrics]) { self.heard.serviceMetrics = metrics }
 
   // MARK: Output
 
-  package var rows: [RobotRow] {
-    var counts: [String: (successes: UInt64, trials: UInt64)] = [:]
-    for cell in self.counts {
-      counts[cell.robot, default: (0, 0)].successes += cell.successes
-      counts[cell.robot, default: (0, 0)].trials += cell.trials
-    }
-    return self.state.rows(counts: counts)
+  /// What the page shows; cheap: it is drawn by who asks for the page.
+  package var facts: StatusBoard.Facts {
+    var facts = self.heard
+    facts.state = self.state
+    facts.services = self.services
+    facts.unixNanos = self.runtime.unixNanos()
+    return facts
+  }
+
+  package var rows: [RobotRow] { self.facts.robots }
+
+  /// Every service that is asked, and this one.
+  package var services: [ServiceRow] {
+    let now = self.runtime.unixNanos()
+    let broken = self.vitals.broken
+    let own = ServiceRow(
+      service: "monitor", state: broken.isEmpty ? .serving : .notServing,
+      sinceUnixNanos: self.startedUnixNanos,
+      answeredUnixNanos: now, detail: broken.map { "\($0.part): \($0.reason)" }.joined(separator: "; "))
+    return (self.state.services.values.map(\.row) + [own]).sorted { $0.service < $1.service }
   }
 
   /// Open alerts, then every change, until ``stopWatching(_:)``. A watcher that does not keep up misses the oldest changes.

@@ -1,8 +1,11 @@
+import Bus
 package import GRPCCore
 package import Schemas
 
 /// MonitorService over the state.
 package struct MonitorEndpoint: MonitorService.SimpleServiceProtocol {
+  private static let maximumPage = 1_000
+
   private let monitor: Monitor
 
   package init(monitor: Monitor) { self.monitor = monitor }
@@ -16,8 +19,18 @@ package struct MonitorEndpoint: MonitorService.SimpleServiceProtocol {
   package func listAlerts(
     request: ListAlertsRequest, context: ServerContext
   ) async throws -> ListAlertsResponse {
-    let alerts = await self.monitor.snapshot.alerts.list(includeResolved: request.includeResolved)
-    return ListAlertsResponse(alerts: Array(alerts.prefix(1_000)))
+    try await Status.of {
+      let size = request.pageSize == 0 ? Self.maximumPage : min(Int(request.pageSize), Self.maximumPage)
+      let page = try await self.monitor.snapshot.alerts.page(
+        includeResolved: request.includeResolved, size: size, token: request.pageToken)
+      return ListAlertsResponse(alerts: page.alerts, nextPageToken: page.next)
+    }
+  }
+
+  package func listServices(
+    request: ListServicesRequest, context: ServerContext
+  ) async throws -> ListServicesResponse {
+    ListServicesResponse(services: await self.monitor.services)
   }
 
   package func acknowledgeAlert(
@@ -32,12 +45,13 @@ package struct MonitorEndpoint: MonitorService.SimpleServiceProtocol {
 
   package func resumeRobot(
     request: ResumeRobotRequest, context: ServerContext
-  ) async throws -> RobotRow {
+  ) async throws -> ResumeRobotResponse {
     try await Status.of {
-      try await self.monitor.change { state, now, _ throws(MonitorError) in
-        try state.resume(request.robot, by: request.by, now: now)
+      let wasUnhealthy = try await self.monitor.change { state, now, _ throws(MonitorError) in
+        try state.resume(request.robot, by: request.by, reason: request.reason, now: now)
       }
-      return await self.monitor.rows.first { $0.robot == request.robot } ?? RobotRow(robot: request.robot)
+      return ResumeRobotResponse(
+        row: await self.monitor.rows.first { $0.robot == request.robot }, wasUnhealthy: wasUnhealthy)
     }
   }
 
@@ -54,6 +68,19 @@ package struct MonitorEndpoint: MonitorService.SimpleServiceProtocol {
       }
       await self.monitor.stopWatching(id)
     }
+  }
+
+  package func reportSafety(
+    request: ReportSafetyRequest, context: ServerContext
+  ) async throws -> ReportSafetyResponse {
+    // A robot speaks for itself only, as it does on its topic.
+    if let caller = context.peerIdentity, caller.role == .robot, caller.name != request.robot {
+      throw RPCError(
+        code: .permissionDenied,
+        message:
+          "\(caller.name) may not report for '\(request.robot.prefix(64))'; a robot reports for itself.")
+    }
+    return try await Status.of { ReportSafetyResponse(number: try await self.monitor.hear(request)) }
   }
 
   package func watchRelease(

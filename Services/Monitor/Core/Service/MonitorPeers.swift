@@ -10,10 +10,14 @@ package struct MonitorPeers: Sendable {
   package var summarize: @Sendable (TrialQuery) async throws -> [OutcomeCount]
   /// Ingest's trials, page by page.
   package var listTrials: @Sendable (ListTrialsRequest) async throws -> ListTrialsResponse
+  /// What ingest found damaged in its log.
+  package var listDamages: @Sendable () async throws -> [LogDamage] = { [] }
   /// Releases, experiments and models, for the status page.
   package var describeRollout: @Sendable () async throws -> RolloutDescription
   /// Every other service's metrics, also of those that do not answer.
   package var gatherMetrics: @Sendable () async -> [ServiceMetrics] = { [] }
+  /// Services by name, each with a question about its health that ends within its own deadline.
+  package var health: [String: @Sendable () async -> HealthAnswer] = [:]
 
   package init(
     publishAlert: @escaping @Sendable (Alert) async -> Void,

@@ -1,10 +1,7 @@
 import Bus
-import Foundation
 import GRPCCore
-import Logging
 import Schemas
 package import ServiceKit
-import ServiceLifecycle
 import Statistics
 
 /// The monitor as a process: its parts over the bus and HTTP.
@@ -23,8 +20,7 @@ package enum MonitorProcess {
       rule: RegressionWatch(
         alpha: try settings(MonitorSettings.regressionAlpha),
         tolerance: try settings(MonitorSettings.regressionTolerance)),
-      metrics: context.metrics, logger: context.logger,
-      now: { Int64(Date.now.timeIntervalSince1970 * 1e9) })
+      metrics: context.metrics, vitals: context.vitals, logger: context.logger)
     let server = try BusSecurity.server(keys: keys)
     let publisher = try Publisher(
       .bind(Endpoint(try settings(EndpointSettings.monitorPublications))), identity: "monitor",
@@ -43,15 +39,20 @@ package enum MonitorProcess {
     let rollout = try RPCClient(
       to: try settings(EndpointSettings.rolloutRPC), service: "rollout", keys: keys)
     var peers = Self.peers(publisher, ingest, rollout)
-    peers.gatherMetrics = Self.gatherMetrics([
-      "ingest": ingest, "training": training, "inference": inference, "rollout": rollout,
-    ])
+    let services = try Self.chosen(
+      try settings(MonitorSettings.services),
+      of: ["ingest": ingest, "training": training, "inference": inference, "rollout": rollout])
+    let watched = Set(services.keys)
+    try await monitor.change { state, now, _ in state.watch(services: watched, now: now) }
+    peers.gatherMetrics = Self.gatherMetrics(services)
+    peers.health = services.mapValues { client in { await ServiceProbe.ask(client.client) } }
     var intervals = MonitorRounds.Intervals()
     intervals.tick = .milliseconds(try settings(MonitorSettings.pollMillis))
     intervals.releases = intervals.tick
+    intervals.probes = .milliseconds(try settings(MonitorSettings.probeMillis))
+    let board = StatusBoard(metrics: context.metrics, busMetrics: BusMetricsText.render)
     let rounds = MonitorRounds(
-      monitor: monitor, peers: peers, intervals: intervals,
-      logger: context.logger)
+      monitor: monitor, peers: peers, board: board, intervals: intervals, logger: context.logger)
     let listener = MonitorListener(
       monitor: monitor, telemetry: telemetry, outcomes: outcomes, metrics: context.metrics,
       logger: context.logger)
@@ -59,9 +60,8 @@ package enum MonitorProcess {
       bind: try settings(EndpointSettings.monitorRPC), keys: keys, context: context,
       services: [MonitorEndpoint(monitor: monitor)])
     let http = try await StatusServer(
-      monitor: monitor, bind: try settings(EndpointSettings.monitorHTTP),
-      token: try settings(MonitorSettings.httpToken), metrics: context.metrics,
-      busMetrics: BusMetricsText.render)
+      board: board, vitals: context.vitals, bind: try settings(EndpointSettings.monitorHTTP),
+      token: try settings(MonitorSettings.httpToken), hosts: try settings(MonitorSettings.httpHosts))
     return ServiceParts(
       [ingest, training, inference, rollout, listener, rpc, rounds, http],
       endpoints: [
@@ -73,9 +73,22 @@ package enum MonitorProcess {
   private static func limits(_ settings: ServiceConfiguration) throws -> MonitorState.Limits {
     var limits = MonitorState.Limits()
     limits.failures = try settings(MonitorSettings.failureLimit)
-    limits.offlineNanos = Int64(try settings(MonitorSettings.offlineSeconds) * 1e9)
+    limits.offline = .seconds(try settings(MonitorSettings.offlineSeconds))
+    limits.tick = .milliseconds(try settings(MonitorSettings.pollMillis))
     limits.spooledTrials = try settings(MonitorSettings.spoolLimit)
     return limits
+  }
+
+  /// - Throws: `ServiceError` `.invalidConfiguration` for a name that is no service's.
+  private static func chosen(
+    _ names: [String], of clients: [String: RPCClient]
+  ) throws -> [String: RPCClient] {
+    for name in names where clients[name] == nil {
+      throw ServiceError(
+        .invalidConfiguration,
+        "monitor.services names '\(name)'; it may name \(clients.keys.sorted().joined(separator: ", ")).")
+    }
+    return clients.filter { names.contains($0.key) }
   }
 
   /// Asks all at once: one that does not answer holds up no other.
@@ -100,7 +113,7 @@ package enum MonitorProcess {
     let ingest = IngestService.Client(wrapping: ingest.client)
     let registry = ModelRegistryService.Client(wrapping: rollout.client)
     let rollout = RolloutService.Client(wrapping: rollout.client)
-    return MonitorPeers(
+    var peers = MonitorPeers(
       publishAlert: { try? await publisher.publish($0, to: .alerts(severity: "\($0.severity)")) },
       publishDirective: { try? await publisher.publish($0, to: .health(robot: $0.robot)) },
       summarize: {
@@ -116,66 +129,9 @@ package enum MonitorProcess {
             .experiments,
           models: try await registry.listModels(.init(), options: .within(Self.patience)).models)
       })
-  }
-}
-
-/// Hears robots' telemetry and ingest's outcomes as they come.
-struct MonitorListener: Service {
-  let monitor: Monitor
-  let telemetry: Subscriber
-  let outcomes: Subscriber
-  let metrics: MetricsRegistry
-  let logger: Logger
-
-  func run() async throws {
-    await cancelWhenGracefulShutdown {
-      await withDiscardingTaskGroup { group in
-        group.addTask {
-          for await message in self.telemetry.messages { await self.hear(telemetry: message) }
-        }
-        group.addTask {
-          for await message in self.outcomes.messages { await self.hear(outcome: message) }
-        }
-      }
+    peers.listDamages = {
+      try await ingest.getStatistics(.init(), options: .within(Self.patience)).damages
     }
-    await self.telemetry.close()
-    await self.outcomes.close()
-  }
-
-  private func hear(telemetry message: ReceivedMessage) async {
-    await self.take(message) {
-      let event = try message.decode(TelemetryEvent.self)
-      let robot: String? =
-        switch event.event {
-        case .heartbeat(let heartbeat): heartbeat.robot
-        case .safety(let safety): safety.robot
-        case .trial(let trial): trial.robot
-        case nil: nil
-        }
-      // A robot speaks for itself only.
-      guard let robot, message.topic == .telemetry(robot: robot) else {
-        self.metrics.increment(
-          "monitor_messages_refused_total", labels: ["reason": "topic"],
-          help: "Messages that were turned away.")
-        return
-      }
-      try await self.monitor.hear(event)
-    }
-  }
-
-  private func hear(outcome message: ReceivedMessage) async {
-    await self.take(message) { try await self.monitor.hear(try message.decode(StoredOutcome.self)) }
-  }
-
-  private func take(_ message: ReceivedMessage, _ body: () async throws -> Void) async {
-    do {
-      try await body()
-    } catch is BusError {
-      self.metrics.increment(
-        "monitor_messages_refused_total", labels: ["reason": "malformed"],
-        help: "Messages that were turned away.")
-    } catch {
-      self.logger.error("message not taken", metadata: ["topic": "\(message.topic)", "error": "\(error)"])
-    }
+    return peers
   }
 }

@@ -16,22 +16,24 @@ package struct MonitorRounds: Service {
     package var page: Duration = .seconds(2)
     /// Between two looks at the other services' metrics; Prometheus asks every 15 s or so.
     package var metrics: Duration = .seconds(5)
+    /// Between two questions about a service's health.
+    package var probes: Duration = .seconds(2)
     package init() {}
   }
 
-  /// Trials are stored and told at slightly different times; those at the edge are looked at twice and counted once.
-  static let catchUpMarginNanos: Int64 = 60_000_000_000
-  /// How far a monitor without a memory looks back.
-  static let firstLookNanos: Int64 = 24 * 3_600_000_000_000
-
   private let monitor: Monitor
   private let peers: MonitorPeers
+  private let board: StatusBoard
   private let intervals: Intervals
   private let logger: Logger
 
-  package init(monitor: Monitor, peers: MonitorPeers, intervals: Intervals = .init(), logger: Logger) {
+  /// - Parameter board: gets what the status page shows with each tick.
+  package init(
+    monitor: Monitor, peers: MonitorPeers, board: StatusBoard, intervals: Intervals = .init(), logger: Logger
+  ) {
     self.monitor = monitor
     self.peers = peers
+    self.board = board
     self.intervals = intervals
     self.logger = logger
   }
@@ -42,6 +44,17 @@ package struct MonitorRounds: Service {
         group.addTask { await self.tellChanges() }
         group.addTask { await repeatedly(every: self.intervals.tick, logger: self.logger, self.tick) }
         group.addTask { await repeatedly(every: self.intervals.catchUp, logger: self.logger, self.catchUp) }
+        group.addTask {
+          await repeatedly(every: self.intervals.catchUp, logger: self.logger, self.refreshDamages)
+        }
+        // Each by itself: one that hangs holds up no other.
+        for (service, ask) in self.peers.health {
+          group.addTask {
+            await repeatedly(every: self.intervals.probes, logger: self.logger) {
+              try await self.monitor.hear(await ask(), of: service)
+            }
+          }
+        }
         group.addTask {
           await repeatedly(every: self.intervals.releases, logger: self.logger, self.compareReleases)
         }
@@ -69,29 +82,37 @@ package struct MonitorRounds: Service {
   }
 
   private func tick() async throws {
-    try await self.monitor.tick()
+    var failure: MonitorError?
+    do { try await self.monitor.tick() } catch { failure = error }
+    // What holds is told all the same, and the page says what does not work.
     for robot in await self.monitor.snapshot.robots.values where robot.healthGeneration > 0 {
       await self.peers.publishDirective(robot.directive)
     }
+    self.board.post(await self.monitor.facts)
+    if let failure { throw failure }
   }
 
   /// Counts what was stored while nobody listened.
   private func catchUp() async throws {
-    let cursor = await self.monitor.snapshot.cursorUnixNanos
-    let now = await self.monitor.unixNanos
-    let from = max(0, cursor == 0 ? now - Self.firstLookNanos : cursor - Self.catchUpMarginNanos)
-    let query = TrialQuery(storedFromUnixNanos: from, includeQuarantined: true)
+    var catchUp = TrialCatchUp(from: await self.monitor.snapshot.cursor)
+    let query = TrialQuery(includeQuarantined: true)
     var token = ""
     repeat {
       let page = try await self.peers.listTrials(
-        ListTrialsRequest(query: query, pageSize: 1_000, pageToken: token))
-      try await self.monitor.hear(page.trials)
+        ListTrialsRequest(
+          query: query, pageSize: TrialCatchUp.pageSize, pageToken: token, newestFirst: true))
+      catchUp.add(page.trials)
       token = page.nextPageToken
-    } while !token.isEmpty && !Task.isCancelled
+    } while !token.isEmpty && !catchUp.isComplete && !Task.isCancelled
+    try await self.monitor.hear(catchUp)
+  }
+
+  private func refreshDamages() async throws {
+    try await self.monitor.hear(damages: try await self.peers.listDamages())
   }
 
   private func compareReleases() async throws {
-    for watch in await self.monitor.snapshot.watches.values {
+    for watch in await self.monitor.snapshot.activeWatches {
       var cells = try await self.peers.summarize(
         TrialQuery(modes: [.policy, .labelledPolicy], releaseIDs: [watch.releaseID]))
       // Without a trial there is nothing to compare yet.

@@ -5,11 +5,20 @@ package struct MonitorState: Sendable, Hashable {
   package struct Limits: Sendable, Hashable {
     /// Failures in a row that are still fine; one more takes the robot out of the work.
     package var failures = 5
-    /// Nanoseconds without a heartbeat after which a robot is offline.
-    package var offlineNanos: Int64 = 5_000_000_000
+    /// Time watched without a heartbeat after which a robot is offline.
+    package var offline: Duration = .seconds(5)
+    /// Time between two ticks; of more than two that went by between them the monitor slept through the rest.
+    package var tick: Duration = .seconds(1)
+    /// Questions in a row without an answer that make a service unresponsive, and as many for one that never answered yet.
+    package var probes = 3
+    package var firstProbes = 15
+    /// Time watched in which a robot says that it is unhealthy, although it was told otherwise, until it is believed.
+    package var unheard: Duration = .seconds(30)
     /// Trials in a robot's spool from which on an operator is told.
     package var spooledTrials = 50
     package var robots = 10_000
+    /// Of these, robots that are known by safety events alone: anybody may make up names where there are no keys.
+    package var strangers = 100
     package init() {}
   }
 
@@ -17,32 +26,43 @@ package struct MonitorState: Sendable, Hashable {
   package var presence: [String: RobotPresence] = [:]
   package var alerts = AlertBook()
   package var watches: [String: WatchRecord] = [:]
-  /// Storage time of the newest trial that was counted.
-  package var cursorUnixNanos: Int64 = 0
+  package var services: [String: ServiceCondition] = [:]
+  package var clock = WatchClock()
+  /// The last trial, in the order of storing, up to which ingest's list was read.
+  package var cursor: TrialCursor?
   package var limits = Limits()
+  /// Safety events, since the monitor started, of robots that it has no room to know; nobody is told of them.
+  package var droppedEvents: UInt64 = 0
 
   package init() {}
 
   // MARK: Telemetry
 
-  package mutating func hear(_ heartbeat: Heartbeat, salt: String, now: Int64) {
-    guard var robot = self.entry(heartbeat.robot) else { return }
-    var presence = self.presence[robot.name] ?? RobotPresence(seenUnixNanos: now)
+  package mutating func hear(_ heard: Heartbeat, salt: String, now: Int64) {
+    guard var robot = self.entry(heard.robot) else { return }
+    let heartbeat = heard.bounded
+    var presence = self.presence[robot.name] ?? RobotPresence(seen: self.clock.watched)
     robot.facility = heartbeat.facility
     robot.isExpected = true
     presence.heartbeat = heartbeat
-    presence.seenUnixNanos = now
+    presence.heardUnixNanos = now
+    presence.seen = self.clock.watched
     presence.isOffline = false
-    if heartbeat.state == .unhealthy, robot.isHealthy, robot.healthGeneration == 0 {
-      // An earlier monitor, whose database is gone, took it out; only an operator lets it back.
+    presence.unheardSince =
+      heartbeat.state == .unhealthy && robot.isHealthy ? presence.unheardSince ?? self.clock.watched : nil
+    if let since = presence.unheardSince,
+      robot.healthGeneration == 0 || self.clock.watched - since > self.limits.unheard
+    {
+      // An earlier monitor, whose database is gone or newer than this one's, took it out; only an operator lets it back.
       robot.set(healthy: false, reason: "the robot says that it is unhealthy", now: now)
+      presence.unheardSince = nil
       self.raiseFailures(robot, salt: salt, now: now)
     }
     self.robots[robot.name] = robot
     self.presence[robot.name] = presence
     self.alerts.resolve(AlertSubject(name: "RobotOffline", robot: robot.name), now: now)
     self.set(
-      heartbeat.state == .stopped, safetyStop(robot.name, "its heartbeat says so"), salt: salt, now: now)
+      heartbeat.state == .stopped, Self.safetyStop(robot.name, heartbeat.stopReason), salt: salt, now: now)
     self.set(
       !heartbeat.installError.isEmpty,
       Alert(
@@ -68,19 +88,7 @@ package struct MonitorState: Sendable, Hashable {
     }
   }
 
-  package mutating func hear(_ event: SafetyEvent, salt: String, now: Int64) {
-    guard event.kind == "stop", self.entry(event.robot) != nil else { return }
-    self.alerts.raise(safetyStop(event.robot, event.detail), salt: salt, now: now)
-  }
-
-  private func safetyStop(_ robot: String, _ detail: String) -> Alert {
-    Alert(
-      name: "SafetyStop", severity: .critical, robot: robot,
-      summary: "\(robot) stands still after a safety stop: \(detail.prefix(500))",
-      remedy: "Make sure that nobody is hurt and nothing is broken, then resume it at the robot.")
-  }
-
-  private mutating func set(_ isRaised: Bool, _ alert: Alert, salt: String, now: Int64) {
+  mutating func set(_ isRaised: Bool, _ alert: Alert, salt: String, now: Int64) {
     if isRaised {
       self.alerts.raise(alert, salt: salt, now: now)
     } else {
@@ -89,9 +97,9 @@ package struct MonitorState: Sendable, Hashable {
   }
 
   /// The robot's entry, a new one where there is room and the name is a name.
-  private func entry(_ name: String) -> RobotEntry? {
+  func entry(_ name: String) -> RobotEntry? {
     if let known = self.robots[name] { return known }
-    guard Self.isName(name), self.robots.count < self.limits.robots else { return nil }
+    guard Names.isValid(name), self.robots.count < self.limits.robots else { return nil }
     return RobotEntry(name: name)
   }
 
@@ -99,10 +107,9 @@ package struct MonitorState: Sendable, Hashable {
 
   /// Counts a trial that ingest stored; one that was counted before changes nothing.
   package mutating func hear(
-    robot name: String, trialID: String, outcome: Outcome, storedUnixNanos: Int64, salt: String, now: Int64
+    robot name: String, trialID: String, outcome: Outcome, salt: String, now: Int64
   ) {
     guard var robot = self.entry(name), robot.count(trialID: trialID, outcome: outcome) else { return }
-    self.cursorUnixNanos = max(self.cursorUnixNanos, storedUnixNanos)
     if robot.isHealthy, robot.consecutiveFailures > self.limits.failures {
       robot.set(healthy: false, reason: "\(robot.consecutiveFailures) failures in a row", now: now)
       self.raiseFailures(robot, salt: salt, now: now)
@@ -120,9 +127,12 @@ package struct MonitorState: Sendable, Hashable {
       salt: salt, now: now)
   }
 
-  /// Lets an unhealthy robot back to work.
-  /// - Throws: ``MonitorError`` `.notFound`, `.notNow` where it is healthy.
-  package mutating func resume(_ name: String, by: String, now: Int64) throws(MonitorError) {
+  /// Lets an unhealthy robot back to work; changes nothing where it is healthy and does not say otherwise itself.
+  /// - Returns: whether it was unhealthy.
+  /// - Throws: ``MonitorError`` `.notFound`, `.invalid` where nobody is named.
+  package mutating func resume(
+    _ name: String, by: String, reason: String = "", now: Int64
+  ) throws(MonitorError) -> Bool {
     guard var robot = self.robots[name] else {
       throw MonitorError(
         .notFound,
@@ -130,26 +140,33 @@ package struct MonitorState: Sendable, Hashable {
           + self.robots.keys.sorted().prefix(20).joined(separator: ", "))
     }
     guard !by.isEmpty else { throw MonitorError(.invalid, "Say who resumes the robot.") }
-    guard !robot.isHealthy else {
-      throw MonitorError(.notNow, "\(name) is healthy; there is nothing to resume.")
-    }
-    robot.set(healthy: true, reason: "resumed by \(by.prefix(100))", now: now)
+    guard !robot.isHealthy || self.presence[name]?.heartbeat?.state == .unhealthy else { return false }
+    let why = reason.isEmpty ? "" : ": \(reason.prefix(300))"
+    robot.set(healthy: true, reason: "resumed by \(by.prefix(100))\(why)", now: now)
     self.robots[name] = robot
+    self.presence[name]?.unheardSince = nil
     self.alerts.resolve(AlertSubject(name: "RobotConsecutiveFailures", robot: name), now: now)
+    return true
   }
 
   // MARK: Time
 
-  package mutating func tick(salt: String, now: Int64) {
+  /// - Parameters:
+  ///   - now: Unix nanoseconds, for people.
+  ///   - instant: the same moment on the clock that no step moves.
+  package mutating func tick(salt: String, now: Int64, instant: ContinuousClock.Instant) {
+    self.clock.tick(instant, atMost: self.limits.tick * 2)
+    self.alerts.resolveAcknowledged(now: now)
     for robot in self.robots.values where robot.isExpected {
-      var presence = self.presence[robot.name] ?? RobotPresence(seenUnixNanos: now)
-      if !presence.isOffline, now - presence.seenUnixNanos > self.limits.offlineNanos {
+      var presence = self.presence[robot.name] ?? RobotPresence(seen: self.clock.watched)
+      if !presence.isOffline, self.clock.watched - presence.seen > self.limits.offline {
         presence.isOffline = true
+        // Who hears nothing disobeys nobody.
+        presence.unheardSince = nil
         self.alerts.raise(
           Alert(
             name: "RobotOffline", severity: .warning, robot: robot.name,
-            summary:
-              "\(robot.name) sent no heartbeat for \(self.limits.offlineNanos / 1_000_000_000) seconds.",
+            summary: "\(robot.name) sent no heartbeat for \(self.limits.offline).",
             remedy: "Look at its power and its link; it spools its trials and sends them when it is back.",
             labels: ["facility": robot.facility]),
           salt: salt, now: now)
@@ -167,10 +184,17 @@ package struct MonitorState: Sendable, Hashable {
       let count = counts[robot.name] ?? (0, 0)
       return RobotRow(
         robot: robot.name, state: Self.state(robot, presence), heartbeat: presence?.heartbeat,
-        lastSeenUnixNanos: presence?.heartbeat == nil ? 0 : presence?.seenUnixNanos ?? 0,
+        lastSeenUnixNanos: presence?.heardUnixNanos ?? 0,
         successes: count.successes, trials: count.trials,
-        consecutiveFailures: UInt32(clamping: robot.consecutiveFailures), reason: robot.reason)
+        consecutiveFailures: UInt32(clamping: robot.consecutiveFailures), reason: Self.reason(robot, presence)
+      )
     }
+  }
+
+  /// Why it does not work, or why it may again.
+  private static func reason(_ robot: RobotEntry, _ presence: RobotPresence?) -> String {
+    guard let heartbeat = presence?.heartbeat, heartbeat.state == .stopped else { return robot.reason }
+    return heartbeat.stopReason.isEmpty ? "safety stop" : heartbeat.stopReason
   }
 
   static func state(_ robot: RobotEntry, _ presence: RobotPresence?) -> RobotState {
@@ -179,13 +203,5 @@ package struct MonitorState: Sendable, Hashable {
     if !robot.isHealthy { return .unhealthy }
     // It has not heard yet that it may work again.
     return heartbeat.state == .unhealthy ? .idle : heartbeat.state
-  }
-
-  /// 1 to 64 letters, digits, '.', '_', '-'; the first is no '.'.
-  package static func isName(_ name: String) -> Bool {
-    (1...64).contains(name.utf8.count) && !name.hasPrefix(".")
-      && name.unicodeScalars.allSatisfy {
-        $0.isASCII && ($0.properties.isAlphabetic || "0123456789._-".unicodeScalars.contains($0))
-      }
   }
 }

@@ -1,25 +1,36 @@
 import Schemas
 import Storage
 
+/// Where the monitor's state is kept between two processes.
+package protocol MonitorStoring: Sendable {
+  /// - Throws: ``MonitorError`` `.storage`.
+  func load() throws(MonitorError) -> MonitorState
+
+  /// Makes what was stored the new state, and returns once it is durable.
+  /// - Returns: whether anything had to be written.
+  /// - Throws: ``MonitorError`` `.storage`; then nothing was changed.
+  func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) -> Bool
+}
+
 /// The monitor's state on the disk: written before anything is answered or published.
-package struct MonitorStore: Sendable {
+package struct MonitorStore: MonitorStoring {
   private let records: RecordStore
 
   /// Opens or makes `folder/monitor.sqlite`.
   /// - Throws: ``MonitorError`` `.storage` where it cannot be used, `.busy` where another process owns it.
   package init(folder: String) throws(MonitorError) {
     self.records = try Self.told { () throws(StorageError) in
-      try RecordStore(folder: folder, name: "monitor", tables: ["robot", "watch", "cursor", "alert"])
+      try RecordStore(folder: folder, name: "monitor", tables: ["robot", "watch", "place", "alert"])
     }
   }
 
   package func load() throws(MonitorError) -> MonitorState {
     var state = MonitorState()
     let alerts: [[UInt8]]
-    (state.robots, state.watches, state.cursorUnixNanos, alerts) = try Self.told { () throws(StorageError) in
+    (state.robots, state.watches, state.cursor, alerts) = try Self.told { () throws(StorageError) in
       (
         try self.records.records(in: "robot"), try self.records.records(in: "watch"),
-        try self.records.records([Int64].self, in: "cursor")["outcomes"]?.first ?? 0,
+        try self.records.records(TrialCursor.self, in: "place")["outcomes"],
         Array(try self.records.bytes(in: "alert").values)
       )
     }
@@ -32,13 +43,13 @@ package struct MonitorStore: Sendable {
   }
 
   /// Writes what differs, in one transaction.
-  package func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) {
+  package func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) -> Bool {
     var changes = RecordStore.Changes()
     do {
       try changes.replace(old.robots, with: new.robots, in: "robot")
       try changes.replace(old.watches, with: new.watches, in: "watch")
-      if new.cursorUnixNanos != old.cursorUnixNanos {
-        try changes.put([new.cursorUnixNanos], id: "outcomes", in: "cursor")
+      if let cursor = new.cursor, cursor != old.cursor {
+        try changes.put(cursor, id: "outcomes", in: "place")
       }
     } catch {
       throw MonitorError(.storage, "Cannot encode the monitor's state: \(error)")
@@ -50,6 +61,7 @@ package struct MonitorStore: Sendable {
     for id in before.keys where after[id] == nil { changes.delete(id, in: "alert") }
     let gathered = changes
     try Self.told { () throws(StorageError) in try self.records.apply(gathered) }
+    return !gathered.isEmpty
   }
 
   private static func told<Result>(_ body: () throws(StorageError) -> Result) throws(MonitorError) -> Result {

@@ -9,26 +9,41 @@ package struct WatchRecord: Sendable, Hashable, Codable {
   package var baselineVersion: String
   /// Evidence at the last look, for people.
   package var evidence = 1.0
+  /// When rollout ended it; nil while it goes on.
+  package var endedUnixNanos: Int64?
 }
 
 extension MonitorState {
   /// Releases that may be watched at once.
   package static let maximumWatches = 1_000
 
-  /// Begins or ends a watch. Ending resolves its alert.
+  package var activeWatches: [WatchRecord] { self.watches.values.filter { $0.endedUnixNanos == nil } }
+
+  /// Begins or ends a watch; telling it again changes nothing. Ending resolves its alert. One that has ended begins anew where
+  /// its release goes on, because its successor was taken back.
   package mutating func watch(_ request: WatchReleaseRequest, now: Int64) throws(MonitorError) {
-    guard Self.isName(request.releaseID) else {
+    guard Names.isValid(request.releaseID) else {
       throw MonitorError(.invalid, "'\(request.releaseID.prefix(64))' is no release id.")
     }
     guard request.active else {
-      self.watches[request.releaseID] = nil
+      guard var watch = self.watches[request.releaseID], watch.endedUnixNanos == nil else { return }
+      watch.endedUnixNanos = now
+      self.watches[request.releaseID] = watch
       self.alerts.resolve(
         AlertSubject(name: "SuccessRateRegression", releaseID: request.releaseID), now: now)
       return
     }
-    guard self.watches[request.releaseID] == nil else { return }
-    guard self.watches.count < Self.maximumWatches else {
+    let known = self.watches[request.releaseID]
+    guard known == nil || known?.endedUnixNanos != nil else { return }
+    guard self.activeWatches.count < Self.maximumWatches else {
       throw MonitorError(.busy, "\(Self.maximumWatches) releases are watched already; end some.")
+    }
+    if known == nil, self.watches.count >= 2 * Self.maximumWatches {
+      let ended = self.watches.values.filter { $0.endedUnixNanos != nil }
+      let oldest = ended.min {
+        ($0.endedUnixNanos ?? 0, $0.releaseID) < ($1.endedUnixNanos ?? 0, $1.releaseID)
+      }
+      self.watches[oldest?.releaseID ?? ""] = nil
     }
     self.watches[request.releaseID] = WatchRecord(
       releaseID: request.releaseID, version: request.modelVersion,
@@ -40,7 +55,7 @@ extension MonitorState {
   package mutating func judge(
     _ releaseID: String, cells: [OutcomeCount], rule: RegressionWatch, salt: String, now: Int64
   ) {
-    guard var watch = self.watches[releaseID], !watch.baselineVersion.isEmpty,
+    guard var watch = self.watches[releaseID], watch.endedUnixNanos == nil, !watch.baselineVersion.isEmpty,
       watch.baselineVersion != watch.version
     else { return }
     let (baseline, release) = Self.matched(cells, watch)
@@ -75,7 +90,8 @@ extension MonitorState {
     var baseline: [String: Proportion] = [:]
     var release: [String: Proportion] = [:]
     for cell in cells {
-      let trials = Int(clamping: cell.trials)
+      // Bounded, so that no sum of them overflows.
+      let trials = Int(min(cell.trials, 1 << 40))
       let count = Proportion(successes: min(trials, Int(clamping: cell.successes)), trials: trials)
       let nothing = Proportion(successes: 0, trials: 0)
       if cell.releaseID == watch.releaseID, cell.modelVersion == watch.version {

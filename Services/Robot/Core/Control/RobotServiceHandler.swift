@@ -5,6 +5,7 @@ package import Schemas
 /// Answers the control program and the fleet.
 package struct RobotServiceHandler: RobotService.SimpleServiceProtocol {
   private static let longestWait: UInt32 = 60_000
+  private static let listedOrders = 1_000
 
   private let robot: Robot
   private let makeCompressor: @Sendable (Int, Int) throws -> any ImageCompressor
@@ -20,6 +21,7 @@ package struct RobotServiceHandler: RobotService.SimpleServiceProtocol {
   }
 
   package func nextWork(request: NextWorkRequest, context: ServerContext) async throws -> NextWorkResponse {
+    try self.robot.tasks.remember(request.tasks)
     // A program that asks for work is not doing any: what still seems to run lost its program.
     if self.robot.trials.evict() {
       self.robot.logger.warning("control program came back without its trial")
@@ -40,10 +42,15 @@ package struct RobotServiceHandler: RobotService.SimpleServiceProtocol {
   }
 
   package func enqueue(request: WorkOrder, context: ServerContext) async throws -> EnqueueResponse {
-    if self.robot.condition.isUnhealthy, let obstacle = self.robot.condition.obstacle {
-      throw RobotError(.notReady, obstacle)
-    }
-    return EnqueueResponse(waiting: try await self.robot.queue.enqueue(request))
+    try self.robot.tasks.check(request.task)
+    let condition = self.robot.condition
+    return EnqueueResponse(
+      waiting: try await self.robot.queue.enqueue(request) { condition.obstacle })
+  }
+
+  package func listWork(request: ListWorkRequest, context: ServerContext) async throws -> ListWorkResponse {
+    let (orders, total) = await self.robot.queue.open(atMost: Self.listedOrders)
+    return ListWorkResponse(orders: orders, total: UInt32(clamping: total))
   }
 
   package func cancelWork(request: CancelWorkRequest, context: ServerContext) async throws -> RobotStatus {
@@ -56,15 +63,15 @@ package struct RobotServiceHandler: RobotService.SimpleServiceProtocol {
   }
 
   package func stop(request: StopRequest, context: ServerContext) async throws -> RobotStatus {
-    self.robot.report(
-      safety: "stop", trialID: self.robot.trials.current?.trialID ?? "", detail: request.reason)
-    try self.robot.condition.stop(reason: request.reason)
+    let trialID = self.robot.trials.current?.trialID ?? ""
+    // First: telling of it waits for the disk.
+    await self.robot.stop(reason: request.reason)
+    self.robot.report(safety: "stop", trialID: trialID, detail: request.reason)
     return await self.robot.status()
   }
 
   package func resume(request: ResumeRequest, context: ServerContext) async throws -> RobotStatus {
-    try self.robot.condition.resume()
-    self.robot.queue.reconsider()
+    await self.robot.resume(continuing: request.continueWork, reason: request.reason)
     return await self.robot.status()
   }
 

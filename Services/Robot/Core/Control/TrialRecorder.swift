@@ -4,6 +4,8 @@ import Trials
 
 /// Compresses the images of one run of steps.
 package protocol ImageCompressor {
+  /// Bytes that the images so far take; an image takes no more than it has raw.
+  var bytes: Int { get }
   /// - Parameter image: raw RGB, height x width x 3 bytes.
   mutating func add(_ image: [UInt8]) throws
   /// All images added, which decode on their own.
@@ -19,6 +21,7 @@ package struct H264Images: ImageCompressor {
     self.encoder = try VideoEncoder(width: width, height: height)
   }
 
+  package var bytes: Int { self.encoder.encodedBytes }
   package mutating func add(_ image: [UInt8]) throws { try self.encoder.append(image) }
   package mutating func finish(firstStep: UInt32) throws -> TrialVideo {
     try self.encoder.finish(firstStep: firstStep)
@@ -28,11 +31,13 @@ package struct H264Images: ImageCompressor {
 /// Writes one trial to the spool while it happens. It has a thread of its own: compressing images and syncing disks take
 /// milliseconds in which the robot must go on.
 package actor TrialRecorder {
-  /// Steps an event holds, and images a video: a long trial must not be one huge message, nor stay in memory.
+  /// Steps an event holds, and images a video, at most: a long trial must not be one huge message, nor stay in memory.
   static let stepsPerEvent = 64
   static let imagesPerVideo = 512
+  /// Bytes kept for what surrounds steps, video and end in their events.
+  static let roomForEnd = 2_048
 
-  private let executor: QueueExecutor
+  private let executor: any SerialExecutor
   package nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
   private let header: TrialHeader
@@ -42,6 +47,7 @@ package actor TrialRecorder {
   private var compressor: (any ImageCompressor)?
   private var imagesInVideo: UInt32 = 0
   private var steps: [TrialStep] = []
+  private var stepBytes = 0
   private var recorded: UInt32 = 0
   private var nextNumber: UInt32 = 0
   /// A write that failed may have left half an event: nothing may come after it.
@@ -53,35 +59,47 @@ package actor TrialRecorder {
   ///   - limitBytes: bytes that one trial may take on disk.
   /// - Throws: ``RobotError`` `.diskFailed`.
   package init(
-    header: TrialHeader, path: String, executor: QueueExecutor, limitBytes: UInt64,
+    header: TrialHeader, path: String, disk: any Disk = SystemDisk(), executor: any SerialExecutor,
+    limitBytes: UInt64,
     makeCompressor: @escaping @Sendable (_ width: Int, _ height: Int) throws -> any ImageCompressor
   ) throws {
     self.header = header
     self.executor = executor
     self.limitBytes = limitBytes
     self.makeCompressor = makeCompressor
-    self.file = try SpoolFile(creating: path)
+    self.file = try SpoolFile(creating: path, on: disk)
     try self.file.append(
       TrialEvent(robot: header.robot, trialID: header.trialID, number: 0, event: .header(header)))
     self.nextNumber = 1
   }
 
   /// Adds a step and its image.
-  /// - Throws: ``RobotError`` `.diskFailed`, `.spoolFull` where the trial outgrows its bound; an encoder's error.
+  /// - Throws: ``RobotError`` `.diskFailed`, `.spoolFull` where the trial would outgrow its bound: what it has can still be
+  ///   filed then; an encoder's error.
   package func append(_ step: TrialStep, image: [UInt8]) throws {
+    let size = step.serializedSize + 8
+    let pending = self.stepBytes + (self.compressor?.bytes ?? 0)
+    guard
+      self.file.bytes + UInt64(pending + size + image.count + Self.roomForEnd) <= self.limitBytes
+    else {
+      throw RobotError(
+        .spoolFull,
+        "Trial \(self.header.trialID) would take more than \(self.limitBytes) bytes. End trials sooner.")
+    }
     if self.compressor == nil {
       self.compressor = try self.makeCompressor(Int(self.header.imageWidth), Int(self.header.imageHeight))
     }
     try self.compressor?.add(image)
     self.imagesInVideo += 1
     self.steps.append(step)
+    self.stepBytes += size
     self.recorded += 1
-    if self.steps.count == Self.stepsPerEvent { try self.writeSteps() }
-    if self.imagesInVideo == Self.imagesPerVideo { try self.writeVideo() }
-    guard self.file.bytes <= self.limitBytes else {
-      throw RobotError(
-        .spoolFull,
-        "Trial \(self.header.trialID) takes more than \(self.limitBytes) bytes. End trials sooner.")
+    if self.steps.count == Self.stepsPerEvent || self.stepBytes >= TrialLimits.eventBytes {
+      try self.writeSteps()
+    }
+    let videoBytes = self.compressor?.bytes ?? 0
+    if self.imagesInVideo == Self.imagesPerVideo || videoBytes >= TrialLimits.eventBytes {
+      try self.writeVideo()
     }
   }
 
@@ -107,6 +125,7 @@ package actor TrialRecorder {
     guard !self.steps.isEmpty else { return }
     try self.write(.steps(TrialSteps(steps: self.steps)))
     self.steps.removeAll(keepingCapacity: true)
+    self.stepBytes = 0
   }
 
   private func writeVideo() throws {

@@ -1,6 +1,6 @@
-import Foundation
 import Logging
 import Schemas
+import Storage
 
 /// One trial as the robot sees it: checks what the control program says, chooses and limits actions, records.
 ///
@@ -9,13 +9,14 @@ struct TrialSession {
   private let robot: Robot
   private let header: TrialHeader
   private let recorder: TrialRecorder
-  private let began = ContinuousClock.now
+  private let began: ContinuousClock.Instant
+  /// ``Condition/standstills`` before the trial: one more, and it only holds still until it ends.
+  private let standstills: UInt64
   private var source: ActionSource
   private var previous: [Float] = [0, 0, 0, 0]
   private var nextStep: UInt32 = 0
-  private var stopped = false
   private var reported: Set<String> = []
-  /// The step that the recorder works on while the robot moves; one, so that a slow disk slows the robot instead of filling memory.
+  /// The step that the recorder works on while the robot moves.
   private var recording: Task<Void, any Error>?
 
   var trialID: String { self.header.trialID }
@@ -30,25 +31,28 @@ struct TrialSession {
     makeCompressor: @escaping @Sendable (Int, Int) throws -> any ImageCompressor
   ) async throws {
     try RequestChecks.check(start)
+    // In this order: a stop that comes between the two is seen by the first observation.
+    self.standstills = robot.condition.standstills
     if let obstacle = robot.condition.obstacle { throw RobotError(.notReady, obstacle) }
     let model = start.mode == .demonstration ? nil : robot.model.current
-    let trialID = Self.newTrialID()
+    let trialID = Self.newTrialID(robot.runtime)
     let identity = robot.configuration.identity
     self.header = TrialHeader(
       trialID: trialID, robot: identity.name, facility: identity.facility, task: start.task, mode: start.mode,
-      modelVersion: model?.version ?? "", startedUnixNanos: Robot.unixNanos(),
+      modelVersion: model?.version ?? "", startedUnixNanos: robot.runtime.unixNanos(),
       hardwareCohort: identity.cohort, seed: start.seed, imageHeight: start.imageHeight,
       imageWidth: start.imageWidth, controlHertz: start.controlHertz,
       releaseID: robot.model.desired.version == model?.version ? robot.model.desired.releaseID : "",
       orderID: start.orderID, labels: start.labels)
     self.robot = robot
+    self.began = robot.runtime.now()
     let path = try await robot.spool.admit(trialID: trialID)
     let version = start.mode == .demonstration ? nil : header.modelVersion
     try robot.trials.take(.init(trialID: trialID, modelVersion: version))
     do {
       try await robot.queue.started(orderID: start.orderID, seed: start.seed)
       self.recorder = try TrialRecorder(
-        header: self.header, path: path, executor: robot.recorderExecutor,
+        header: self.header, path: path, disk: robot.disk, executor: robot.recorderExecutor,
         limitBytes: robot.configuration.trialBytes, makeCompressor: makeCompressor)
     } catch {
       await robot.queue.returned(orderID: start.orderID, seed: start.seed)
@@ -65,20 +69,35 @@ struct TrialSession {
   /// What to do about one observation.
   /// - Throws: ``RobotError`` `.invalidRequest`, `.diskFailed`, `.spoolFull`. The trial cannot go on then.
   mutating func observe(_ observe: Observe) async throws -> Command {
-    let arrived = ContinuousClock.now
+    let arrived = self.robot.runtime.now()
     try self.check(observe)
-    if let violation = self.robot.configuration.limits.jointViolation(observe.jointAngles) {
+    // Once is enough: a program may go on observing while the robot holds still.
+    if !self.isStopped, let violation = self.robot.configuration.limits.jointViolation(observe.jointAngles) {
       self.robot.report(safety: "joint-limit", trialID: self.trialID, detail: violation)
-      // Stopped in memory at once, even where the disk cannot keep it.
-      try? self.robot.condition.stop(reason: violation)
+      await self.robot.stop(reason: violation)
     }
-    if self.robot.condition.obstacle != nil { self.stopped = true }
-    guard !self.stopped else {
-      return Command(
-        step: observe.step, action: ActionLimits.hold(self.previous), modelVersion: self.header.modelVersion,
-        micros: UInt64((.now - arrived).micros), stop: true)
-    }
+    guard !self.isStopped else { return self.holdStill(observe, since: arrived) }
     let choice = await self.choose(observe)
+    // One step is recorded at a time: a slow disk slows the robot instead of filling memory.
+    try await self.recording?.value
+    // Policy and disk took their time, in which a stop may have come, and may have been lifted. Nothing is awaited between
+    // this look and the answer.
+    guard !self.isStopped else { return self.holdStill(observe, since: arrived) }
+    return self.move(observe, choice, since: arrived)
+  }
+
+  /// The robot was told to stand still since the trial began, whether it may work again or not.
+  private var isStopped: Bool { self.robot.condition.standstills != self.standstills }
+
+  private func holdStill(_ observe: Observe, since arrived: ContinuousClock.Instant) -> Command {
+    Command(
+      step: observe.step, action: ActionLimits.hold(self.previous), modelVersion: self.header.modelVersion,
+      micros: UInt64((self.robot.runtime.now() - arrived).micros), stop: true)
+  }
+
+  private mutating func move(
+    _ observe: Observe, _ choice: ActionSource.Choice, since arrived: ContinuousClock.Instant
+  ) -> Command {
     let verdict = self.robot.configuration.limits.limit(choice.action, previous: self.previous)
     if let event = verdict.event, self.reported.insert(event).inserted {
       // One of a kind a trial: a policy that saturates would else flood the monitor.
@@ -87,9 +106,9 @@ struct TrialSession {
     }
     self.previous = verdict.action
     self.nextStep += 1
-    let took = ContinuousClock.now - arrived
+    let took = self.robot.runtime.now() - arrived
     self.robot.vitals.step(fallback: choice.fallback, took: took)
-    try await self.record(observe, verdict.action, choice)
+    self.record(observe, verdict.action, choice)
     return Command(
       step: observe.step, action: verdict.action, modelVersion: choice.modelVersion,
       fallback: choice.fallback, limited: verdict.limited, micros: UInt64(took.micros))
@@ -102,7 +121,10 @@ struct TrialSession {
     guard [.success, .failure, .aborted].contains(finish.outcome) else {
       throw RobotError(.invalidRequest, "A trial ends with success, failure or aborted.")
     }
-    if self.stopped {
+    guard finish.failureCode.utf8.count <= 256 else {
+      throw RobotError(.invalidRequest, "A failure_code has at most 256 bytes.")
+    }
+    if self.isStopped {
       finish.outcome = .aborted
       if finish.failureCode.isEmpty { finish.failureCode = "stopped" }
     }
@@ -114,11 +136,10 @@ struct TrialSession {
       self.robot.logger.error("order not updated", metadata: ["error": "\(error)"])
     }
     self.robot.vitals.trialEnded(finish.outcome)
-    self.robot.telemetry.send(
-      .trial(
-        TrialFinished(
-          robot: self.robot.name, trialID: self.trialID, task: self.header.task, mode: self.header.mode,
-          modelVersion: self.header.modelVersion, outcome: finish.outcome, failureCode: finish.failureCode)))
+    let finished = TrialFinished(
+      robot: self.robot.name, trialID: self.trialID, task: self.header.task, mode: self.header.mode,
+      modelVersion: self.header.modelVersion, outcome: finish.outcome, failureCode: finish.failureCode)
+    self.robot.telemetry.send(TelemetryEvent(event: .trial(finished)))
     self.robot.trials.release(self.trialID)
     return filed
   }
@@ -141,7 +162,7 @@ struct TrialSession {
     try await self.recording?.value
     let bytes = try await self.recorder.finish(
       outcome: finish.outcome, failureCode: finish.failureCode,
-      operatorIntervention: finish.operatorIntervention, endedUnixNanos: Robot.unixNanos())
+      operatorIntervention: finish.operatorIntervention, endedUnixNanos: self.robot.runtime.unixNanos())
     let entry = try await self.robot.spool.file(trialID: self.trialID, bytes: bytes)
     return TrialFiled(trialID: self.trialID, durable: true, bytes: entry.bytes)
   }
@@ -158,16 +179,15 @@ struct TrialSession {
     return await self.source.choose(for: observation, previous: self.previous)
   }
 
-  private mutating func record(_ observe: Observe, _ action: [Float], _ choice: ActionSource.Choice)
-    async throws
-  {
-    try await self.recording?.value
+  private mutating func record(_ observe: Observe, _ action: [Float], _ choice: ActionSource.Choice) {
     let step = TrialStep(
-      index: observe.step, elapsedNanos: Int64((ContinuousClock.now - self.began).micros) * 1_000,
+      index: observe.step, elapsedNanos: Int64((self.robot.runtime.now() - self.began).micros) * 1_000,
       jointAngles: observe.jointAngles, action: action, gripper: observe.gripper,
       expertAction: observe.expertAction.map { min(max($0, -1), 1) }, modelVersion: choice.modelVersion,
       fallback: choice.fallback)
-    self.recording = Task { [recorder] in try await recorder.append(step, image: observe.image) }
+    self.recording = Task(executorPreference: self.robot.runtime.taskExecutor) { [recorder] in
+      try await recorder.append(step, image: observe.image)
+    }
   }
 
   private func check(_ observe: Observe) throws(RobotError) {
@@ -175,9 +195,9 @@ struct TrialSession {
   }
 
   /// Sorts by time; the random part keeps a robot whose clock was set back from using an id again.
-  private static func newTrialID() -> String {
-    let millis = String(Robot.unixNanos() / 1_000_000, radix: 16)
-    let random = String(UInt64.random(in: 0...UInt64.max), radix: 16)
+  private static func newTrialID(_ runtime: Runtime) -> String {
+    let millis = String(runtime.unixNanos() / 1_000_000, radix: 16)
+    let random = String(runtime.random(), radix: 16)
     return "t\(millis)-\(random)"
   }
 }

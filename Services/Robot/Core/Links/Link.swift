@@ -8,6 +8,7 @@ package struct Link: Sendable {
     package var ingestTrials: Endpoint?
     package var ingestPublications: Endpoint?
     package var inferenceRPC: Endpoint?
+    package var monitorRPC: Endpoint?
     package var monitorTelemetry: Endpoint?
     package var monitorPublications: Endpoint?
     package var rolloutRPC: Endpoint?

@@ -1,6 +1,5 @@
-import Foundation
 package import Schemas
-import Storage
+package import Storage
 
 /// The trials of one robot that nobody acknowledged yet, on its disk.
 ///
@@ -14,6 +13,20 @@ package actor Spool {
     package let bytes: UInt64
 
     fileprivate var name: String { "\(String(self.ordinal).leftPadded(to: 12))_\(self.trialID)" }
+
+    fileprivate init(trialID: String, ordinal: UInt64, bytes: UInt64) {
+      self.trialID = trialID
+      self.ordinal = ordinal
+      self.bytes = bytes
+    }
+
+    /// Reads a file's name; nil where it is none of a trial.
+    fileprivate init?(name: String, bytes: UInt64) {
+      let parts = name.split(separator: "_", maxSplits: 1)
+      // The last number is never given, so that there is always a next one.
+      guard parts.count == 2, let ordinal = UInt64(parts[0]), ordinal < .max else { return nil }
+      self.init(trialID: String(parts[1]), ordinal: ordinal, bytes: bytes)
+    }
   }
 
   package struct Usage: Sendable, Hashable {
@@ -24,57 +37,86 @@ package actor Spool {
     package var refused: UInt64
   }
 
-  /// Numbers that survive a restart.
+  /// The number that survives an empty spool.
   private struct Ledger: Codable {
     var filed: UInt64 = 0
-    var refused: UInt64 = 0
   }
 
-  private let executor = QueueExecutor(label: "fleetloop.robot.spool")
+  /// Other trials that are tried where one cannot be read.
+  private static let probes = 16
+
+  private let executor: any SerialExecutor
   package nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
   private let folder: String
   private let limitBytes: UInt64
   private let reserveBytes: UInt64
+  private let disk: any Disk
+  private let ledgerFile: KeptFile<Ledger>
   private var entries: [String: Entry] = [:]
-  private var ledger: Ledger
+  private var filed: UInt64
+  private var refused: UInt64 = 0
+  /// Trials that lie in `refused/` already, which the disk has not confirmed yet.
+  private var aside: Set<String> = []
   /// Trials whose publication was begun, by this agent or one before it: nobody is to count on a second one.
   private var announced: Set<String> = []
   /// Notified when a trial is filed, removed or refused.
-  package nonisolated let changed = Wakeup()
+  package nonisolated let changed: Wakeup
 
   /// Opens the spool, or makes it. Trials that a crash cut short are deleted: nobody was told that they are durable.
   /// - Parameters:
   ///   - limitBytes: bytes of filed trials above which no new trial begins.
   ///   - reserveBytes: bytes that must be free on the disk before one begins.
+  ///   - leftovers: told of what cannot be deleted; nil where nobody is.
   /// - Throws: ``RobotError`` `.diskFailed`.
-  package init(folder: String, limitBytes: UInt64, reserveBytes: UInt64 = 0) throws {
+  package init(
+    folder: String, limitBytes: UInt64, reserveBytes: UInt64 = 0, disk: any Disk = SystemDisk(),
+    runtime: Runtime = .system, leftovers: Leftovers? = nil
+  ) throws(RobotError) {
+    let leftovers = leftovers ?? Leftovers(disk: disk)
+    self.executor = runtime.makeSerialExecutor("fleetloop.robot.spool")
+    self.changed = Wakeup(runtime: runtime)
     self.folder = folder
     self.limitBytes = limitBytes
     self.reserveBytes = reserveBytes
-    for part in ["open", "ready", "refused"] { try DiskFolder.make("\(folder)/\(part)") }
-    for name in try DiskFolder.names("\(folder)/open") { unlink("\(folder)/open/\(name)") }
-    self.ledger = try DiskFolder.readJSON(Ledger.self, "\(folder)/ledger.json") ?? Ledger()
-    for name in try DiskFolder.names("\(folder)/ready") {
-      let parts = name.split(separator: "_", maxSplits: 1)
-      guard parts.count == 2, let ordinal = UInt64(parts[0]) else { continue }
-      let bytes = DiskFolder.size("\(folder)/ready/\(name)")
-      let entry = Entry(trialID: String(parts[1]), ordinal: ordinal, bytes: bytes)
+    self.disk = disk
+    self.ledgerFile = KeptFile(path: "\(folder)/ledger.json", disk: disk)
+    // A lost ledger only forgets how many were acknowledged: the names below know the numbers that are still in use.
+    let ledger: Ledger? = if case .value(let ledger) = self.ledgerFile.read() { ledger } else { nil }
+    self.filed = min(ledger?.filed ?? 0, .max - 1)
+    let cutShort = try onDisk { () throws(StorageError) in
+      for part in ["open", "ready", "refused"] { try disk.makeFolder("\(folder)/\(part)") }
+      return try disk.names(in: "\(folder)/open")
+    }
+    for name in cutShort { leftovers.remove("\(folder)/open/\(name)") }
+    for part in ["", "/ready", "/refused"] { try leftovers.remove(in: folder + part) }
+    let (ready, refused) = try onDisk { () throws(StorageError) in
+      var ready: [Entry] = []
+      for name in try disk.names(in: "\(folder)/ready") where !DurableFile.isLeftover(name) {
+        let bytes = UInt64(try disk.size(of: "\(folder)/ready/\(name)") ?? 0)
+        if let entry = Entry(name: name, bytes: bytes) { ready.append(entry) }
+      }
+      let refused = try disk.names(in: "\(folder)/refused").filter {
+        !$0.hasSuffix(".reason") && !DurableFile.isLeftover($0)
+      }
+      return (ready, refused.compactMap { Entry(name: $0, bytes: 0) })
+    }
+    for entry in ready {
       self.entries[entry.trialID] = entry
       self.announced.insert(entry.trialID)
-      // The crash may have come between filing the trial and writing the ledger.
-      self.ledger.filed = max(self.ledger.filed, ordinal)
     }
-    self.ledger.refused = UInt64(
-      try DiskFolder.names("\(folder)/refused").filter { !$0.hasSuffix(".reason") }.count)
+    self.refused = UInt64(refused.count)
+    // The crash may have come between filing a trial and writing the ledger.
+    self.filed = (ready + refused).reduce(self.filed) { max($0, $1.ordinal) }
+    if ledger == nil { try? self.ledgerFile.write(Ledger(filed: self.filed)) }
   }
 
   package var usage: Usage {
     let waiting = UInt64(self.entries.count)
     return Usage(
       trials: UInt32(clamping: waiting), bytes: self.entries.values.reduce(0) { $0 + $1.bytes },
-      filed: self.ledger.filed, acknowledged: self.ledger.filed - waiting - self.ledger.refused,
-      refused: self.ledger.refused)
+      filed: self.filed, acknowledged: self.filed - min(self.filed, waiting + self.refused),
+      refused: self.refused)
   }
 
   /// Filed trials, oldest first.
@@ -94,33 +136,65 @@ package actor Spool {
         "The spool holds \(usage.trials) trials with \(usage.bytes) bytes; its limit is \(self.limitBytes). "
           + "It empties once ingest can be reached; or raise robot.spool-bytes.")
     }
-    let free = DiskFolder.freeBytes(self.folder)
+    let free = (try? self.disk.freeBytes(at: self.folder)) ?? 0
     guard free >= self.reserveBytes else {
       throw RobotError(
         .spoolFull,
         "\(free) bytes are free for \(self.folder); a trial begins with at least \(self.reserveBytes). Free some space."
       )
     }
-    return "\(self.folder)/open/\(trialID)"
+    return self.openPath(trialID)
   }
 
   /// Files a recorded trial whose bytes are synced already. Once this returns, the trial survives a crash.
   package func file(trialID: String, bytes: UInt64) throws(RobotError) -> Entry {
-    let entry = Entry(trialID: trialID, ordinal: self.ledger.filed + 1, bytes: bytes)
-    try DiskFolder.move("\(self.folder)/open/\(trialID)", to: self.path(entry))
-    try DiskFolder.synchronize("\(self.folder)/ready")
+    let entry = Entry(trialID: trialID, ordinal: self.filed + 1, bytes: bytes)
+    let (disk, path) = (self.disk, self.path(entry))
+    // Also where it fails, so that no two trials ever have one number.
+    self.filed = entry.ordinal
+    do {
+      try onDisk { () throws(StorageError) in
+        try disk.move(self.openPath(trialID), to: path)
+        try disk.synchronizeFolder("\(self.folder)/ready")
+      }
+    } catch {
+      // The caller hears that it is not filed, so no restart may find it there.
+      try? disk.remove(path)
+      throw error
+    }
     self.entries[trialID] = entry
-    self.ledger.filed = entry.ordinal
     // The trial is filed whatever becomes of this: a restart finds its number in its name.
-    try? DiskFolder.writeJSON(self.ledger, "\(self.folder)/ledger.json")
+    try? self.ledgerFile.write(Ledger(filed: self.filed))
     self.changed.notify()
     return entry
+  }
+
+  /// The events of a filed trial, encoded, in order; nil where there is no such trial (any more).
+  package func messages(of trialID: String) throws(RobotError) -> [[UInt8]]? {
+    guard let entry = self.entries[trialID] else { return nil }
+    return try SpoolFile.messages(at: self.path(entry), on: self.disk)
   }
 
   /// The events of a filed trial, in order; nil where there is no such trial (any more).
   package func events(of trialID: String) throws(RobotError) -> [TrialEvent]? {
     guard let entry = self.entries[trialID] else { return nil }
-    return try SpoolFile.events(at: self.path(entry))
+    let events = try SpoolFile.events(at: self.path(entry), on: self.disk)
+    // One that was cut between two events reads well, and would be asked for again for ever.
+    guard case .end = events.last?.event else {
+      throw RobotError(.damaged, "The spool file \(self.path(entry)) ends before its trial does.")
+    }
+    return events
+  }
+
+  /// Whether anything besides a trial that cannot be read can be: another part of its file, another trial, the ledger. Where
+  /// nothing can, the disk fails, and the trial may be whole.
+  package func canReadBesides(_ trialID: String) -> Bool {
+    guard let entry = self.entries[trialID] else { return true }
+    if case .absent = self.ledgerFile.read() { try? self.ledgerFile.write(Ledger(filed: self.filed)) }
+    let others = self.entries.values.lazy.filter { $0.trialID != trialID }.prefix(Self.probes).map(self.path)
+    return ([self.path(entry), self.ledgerFile.path] + others).contains {
+      SpoolFile.hasReadableBlock(at: $0, on: self.disk)
+    }
   }
 
   /// Deletes a trial that ingest has. An unknown one is no error: acknowledgements may come twice.
@@ -129,27 +203,52 @@ package actor Spool {
   package func remove(_ trialID: String) -> Bool {
     guard let entry = self.entries.removeValue(forKey: trialID) else { return false }
     self.announced.remove(trialID)
-    unlink(self.path(entry))
+    // Where it stays, a restart sends it again, and hears that ingest has it.
+    try? self.disk.remove(self.path(entry))
+    self.aside.remove(trialID)
     self.changed.notify()
     return true
   }
 
-  /// Moves a trial aside that will never be stored, with the reason in a file beside it.
-  package func refuse(_ trialID: String, reason: String) throws(RobotError) {
-    guard let entry = self.entries[trialID] else { return }
-    let aside = "\(self.folder)/refused/\(entry.name)"
-    DiskFolder.write(reason + "\n", to: aside + ".reason")
-    try DiskFolder.move(self.path(entry), to: aside)
+  /// Moves a trial aside that will never be stored, with the reason in a file beside it. Of one whose file is gone an empty
+  /// one is left there: a restart must not take it for acknowledged.
+  /// - Returns: where it lies now; nil where there is no such trial.
+  /// - Throws: ``RobotError`` `.diskFailed`; the trial stays in the spool, as readable as it was, and can be refused again.
+  @discardableResult
+  package func refuse(_ trialID: String, reason: String) throws(RobotError) -> String? {
+    guard let entry = self.entries[trialID] else { return nil }
+    let (disk, path, aside) = (self.disk, self.path(entry), self.asidePath(entry))
+    // For a person; its loss does no harm. An earlier attempt knew the reason better.
+    if (try? disk.size(of: "\(aside).reason")) == nil {
+      try? DurableFile.write(Array((reason + "\n").utf8), to: "\(aside).reason", on: disk)
+    }
+    // Nothing that lies there already is written over: it may be all that there is of the trial.
+    try onDisk { () throws(StorageError) in
+      if path != aside, try disk.size(of: path) != nil {
+        try disk.move(path, to: aside)
+      } else if try disk.size(of: aside) == nil {
+        try DurableFile.write([UInt8](), to: aside, on: disk)
+      }
+    }
+    self.aside.insert(trialID)
+    try onDisk { () throws(StorageError) in try disk.synchronizeFolder("\(self.folder)/refused") }
+    self.aside.remove(trialID)
     self.entries[trialID] = nil
     self.announced.remove(trialID)
-    self.ledger.refused += 1
+    self.refused += 1
     self.changed.notify()
+    return aside
   }
 
   /// Deletes what was recorded of a trial that will not be filed.
-  package func discard(trialID: String) { unlink("\(self.folder)/open/\(trialID)") }
+  package func discard(trialID: String) { try? self.disk.remove(self.openPath(trialID)) }
 
-  private func path(_ entry: Entry) -> String { "\(self.folder)/ready/\(entry.name)" }
+  private func path(_ entry: Entry) -> String {
+    self.aside.contains(entry.trialID)
+      ? self.asidePath(entry) : "\(self.folder)/ready/\(entry.name)"
+  }
+  private func asidePath(_ entry: Entry) -> String { "\(self.folder)/refused/\(entry.name)" }
+  private func openPath(_ trialID: String) -> String { "\(self.folder)/open/\(trialID)" }
 }
 
 extension String {

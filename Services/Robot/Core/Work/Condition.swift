@@ -1,73 +1,148 @@
 package import Schemas
+package import Storage
 import Synchronization
 
 /// Whether this robot may work: a safety stop, which whoever stands beside the robot lifts, and the monitor's word on its
-/// health, which the monitor lifts. Both outlive a restart.
+/// health, which the monitor lifts. Both outlive a restart and a power cut once the disk took them; see ``unkept``.
 package final class Condition: Sendable {
-  private struct State: Codable {
+  private struct Kept: Codable {
     var stopReason: String?
+    /// Why and by whom the last stop was lifted; nil from the next one on.
+    var resumeReason: String?
     var unhealthyReason: String?
     var healthGeneration: UInt64 = 0
   }
 
-  private let path: String
-  private let state: Mutex<State>
+  private struct State {
+    var kept = Kept()
+    var standstills: UInt64 = 0
+    /// Changes of ``kept`` since the agent's start.
+    var changes: UInt64 = 0
+    /// Why ``kept`` is not on the disk.
+    var unkept: String?
+  }
 
+  /// Characters of a reason that are kept: every heartbeat carries them.
+  private static let reasonLength = 300
+
+  private let file: KeptFile<Kept>
+  private let state: Mutex<State>
+  /// Changes that the file has. Held while it is written, so that an older state never replaces a newer one there.
+  private let writing = Mutex<UInt64>(0)
+
+  /// Opens what an earlier agent left. Where that is damaged, or has no hash because the agent was of an older kind, the
+  /// robot is stopped: nobody knows that it was not.
+  /// - Parameter leftovers: told of what cannot be deleted; nil where nobody is.
   /// - Throws: ``RobotError`` `.diskFailed`.
-  package init(folder: String) throws {
-    try DiskFolder.make(folder)
-    self.path = "\(folder)/condition.json"
-    self.state = Mutex(try DiskFolder.readJSON(State.self, self.path) ?? State())
+  package init(
+    folder: String, disk: any Disk = SystemDisk(), leftovers: Leftovers? = nil
+  ) throws(RobotError) {
+    try onDisk { () throws(StorageError) in try disk.makeFolder(folder) }
+    try (leftovers ?? Leftovers(disk: disk)).remove(in: folder)
+    self.file = KeptFile(path: "\(folder)/condition.json", disk: disk)
+    var state = State()
+    switch self.file.read() {
+    case .absent: break
+    case .value(let kept): state.kept = kept
+    case .damaged(let why):
+      state.kept.stopReason = "after its start nobody knows whether it was stopped before. \(why)"
+    }
+    self.state = Mutex(state)
   }
 
   /// Why the robot may not work; nil where it may.
   package var obstacle: String? {
-    self.state.withLock { state in
-      state.stopReason.map { "The robot is stopped: \($0). Resume it once it is safe." }
-        ?? state.unhealthyReason.map {
-          "The robot is unhealthy: \($0). Let the monitor resume it once it is repaired."
-        }
-    }
+    let state = self.state.withLock { $0.kept }
+    return state.stopReason.map { "The robot is stopped: \($0). Resume it once it is safe." }
+      ?? state.unhealthyReason.map {
+        "The robot is unhealthy: \($0). Let the monitor resume it once it is repaired."
+      }
   }
 
-  package var isUnhealthy: Bool { self.state.withLock { $0.unhealthyReason != nil } }
+  /// How often the robot was told to stand still since the agent's start. Who finds it grown does not move for what began
+  /// before, though the robot may work again meanwhile.
+  package var standstills: UInt64 { self.state.withLock { $0.standstills } }
+
+  package var isUnhealthy: Bool { self.state.withLock { $0.kept.unhealthyReason != nil } }
+
+  /// Why the last stop, resume or directive is not on the disk yet, so that a restart may forget it; nil where it is.
+  package var unkept: String? { self.state.withLock { $0.unkept } }
 
   /// What a heartbeat says. A stop is told first: it is the stronger one.
   package func robotState(working: Bool) -> RobotState {
-    self.state.withLock { state in
-      if state.stopReason != nil { return .stopped }
-      if state.unhealthyReason != nil { return .unhealthy }
-      return working ? .working : .idle
+    Self.robotState(self.state.withLock { $0.kept }, working: working)
+  }
+
+  private static func robotState(_ state: Kept, working: Bool) -> RobotState {
+    if state.stopReason != nil { return .stopped }
+    if state.unhealthyReason != nil { return .unhealthy }
+    return working ? .working : .idle
+  }
+
+  /// Fills in what a heartbeat says of stop and resume.
+  package func describe(in heartbeat: inout Heartbeat, working: Bool) {
+    let state = self.state.withLock { $0.kept }
+    heartbeat.state = Self.robotState(state, working: working)
+    heartbeat.stopReason = state.stopReason ?? ""
+    heartbeat.resumeReason = state.resumeReason ?? ""
+  }
+
+  package func stop(reason: String) {
+    self.change(standsStill: true) { state in
+      state.stopReason = reason.isEmpty ? "no reason given" : String(reason.prefix(Self.reasonLength))
+      state.resumeReason = nil
+      return true
     }
   }
 
-  package func stop(reason: String) throws(RobotError) {
-    try self.change { $0.stopReason = reason.isEmpty ? "no reason given" : reason }
+  /// Lifts a stop; where there is none nothing changes.
+  package func resume(reason: String) {
+    self.change(standsStill: false) { state in
+      guard state.stopReason != nil else { return false }
+      state.stopReason = nil
+      state.resumeReason = reason.isEmpty ? nil : String(reason.prefix(Self.reasonLength))
+      return true
+    }
   }
 
-  package func resume() throws(RobotError) {
-    try self.change { $0.stopReason = nil }
-  }
-
-  /// Follows the monitor.
-  /// - Returns: whether the robot became unhealthy by this directive. An older directive than the last is ignored.
-  package func follow(_ directive: HealthDirective) throws(RobotError) -> Bool {
-    guard directive.generation > self.state.withLock({ $0.healthGeneration }) else { return false }
-    let was = self.isUnhealthy
-    try self.change { state in
+  /// Follows the monitor. An older directive than the last is ignored, as is a copy of the last: the monitor repeats it.
+  /// - Returns: whether it is news.
+  @discardableResult
+  package func follow(_ directive: HealthDirective) -> Bool {
+    self.change(standsStill: !directive.healthy) { state in
+      guard directive.generation > state.healthGeneration else { return false }
       state.healthGeneration = directive.generation
       let reason = directive.reason.isEmpty ? "no reason given" : directive.reason
       state.unhealthyReason = directive.healthy ? nil : reason
+      return true
     }
-    return !was && !directive.healthy
   }
 
-  /// The change holds in memory even where the disk refuses it: a stop must stop.
-  private func change(_ change: (inout State) -> Void) throws(RobotError) {
-    let new = self.state.withLock { state in
-      change(&state)
-      return state
+  /// The change holds in memory at once, and even where the disk refuses it: a stop must stop.
+  /// - Parameter change: returns false where there is nothing to change.
+  @discardableResult
+  private func change(standsStill: Bool, _ change: (inout Kept) -> Bool) -> Bool {
+    let changed = self.state.withLock { state in
+      guard change(&state.kept) else { return false }
+      state.changes += 1
+      if standsStill { state.standstills += 1 }
+      return true
     }
-    try DiskFolder.writeJSON(new, self.path)
+    if changed { self.keep() }
+    return changed
+  }
+
+  /// Writes what holds, unless another call has written it meanwhile: however many tell the robot to stop at once, nobody waits
+  /// for more than two writes. Where the disk refuses it, ``unkept`` says why, until a later call succeeds.
+  package func keep() {
+    let wanted = self.state.withLock { $0.changes }
+    self.writing.withLock { written in
+      let (kept, changes, isKept) = self.state.withLock { ($0.kept, $0.changes, $0.unkept == nil) }
+      guard written < wanted || !isKept else { return }
+      var failure: String?
+      do throws(RobotError) { try self.file.write(kept) } catch { failure = error.message }
+      if failure == nil { written = changes }
+      self.state.withLock { $0.unkept = failure }
+    }
   }
 }

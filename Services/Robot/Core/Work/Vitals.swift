@@ -1,4 +1,5 @@
 package import Schemas
+package import Storage
 import Synchronization
 
 /// Numbers for the heartbeat.
@@ -25,44 +26,50 @@ package final class Vitals: Sendable {
   private static let ringSize = 8_192
   private static let window: Duration = .seconds(60)
 
-  private let path: String
+  private let file: KeptFile<Persistent>
+  private let runtime: Runtime
   private let state: Mutex<State>
+  /// Held while the file is written, so that older numbers never replace newer ones there.
+  private let writing = Mutex(())
 
+  /// Opens the numbers that an earlier agent left; damaged ones begin anew.
   /// - Throws: ``RobotError`` `.diskFailed`.
-  package init(folder: String) throws {
-    try DiskFolder.make(folder)
-    self.path = "\(folder)/vitals.json"
+  package init(folder: String, disk: any Disk = SystemDisk(), runtime: Runtime = .system) throws(RobotError) {
+    try onDisk { () throws(StorageError) in try disk.makeFolder(folder) }
+    self.file = KeptFile(path: "\(folder)/vitals.json", disk: disk)
+    self.runtime = runtime
     var state = State()
-    state.kept = try DiskFolder.readJSON(Persistent.self, self.path) ?? Persistent()
+    if case .value(let kept) = self.file.read() { state.kept = kept }
     self.state = Mutex(state)
   }
 
   package func trialStarted() {
-    let kept = self.state.withLock { state in
-      state.kept.trialsStarted += 1
-      return state.kept
-    }
-    try? DiskFolder.writeJSON(kept, self.path)
+    self.change { $0.trialsStarted &+= 1 }
   }
 
   /// Counts failures in a row, whoever acted: an expert who fails again and again has a broken robot. An aborted trial
   /// says nothing.
   package func trialEnded(_ outcome: Outcome) {
     guard outcome == .success || outcome == .failure else { return }
-    let kept = self.state.withLock { state in
-      state.kept.consecutiveFailures = outcome == .success ? 0 : state.kept.consecutiveFailures + 1
-      return state.kept
+    self.change { kept in
+      let failures = kept.consecutiveFailures
+      kept.consecutiveFailures = outcome == .success ? 0 : failures + (failures == .max ? 0 : 1)
     }
-    try? DiskFolder.writeJSON(kept, self.path)
   }
 
   /// The robot was repaired: failures count from zero.
   package func forgetFailures() {
-    self.state.withLock { $0.kept.consecutiveFailures = 0 }
+    self.change { $0.consecutiveFailures = 0 }
   }
 
-  package func step(fallback: Bool, took: Duration, at now: ContinuousClock.Instant = .now) {
-    let micros = UInt32(clamping: took.micros)
+  /// Where the disk refuses them, the numbers still hold in memory: they are for people.
+  private func change(_ change: (inout Persistent) -> Void) {
+    self.state.withLock { change(&$0.kept) }
+    self.writing.withLock { _ in try? self.file.write(self.state.withLock { $0.kept }) }
+  }
+
+  package func step(fallback: Bool, took: Duration) {
+    let (now, micros) = (self.runtime.now(), UInt32(clamping: took.micros))
     self.state.withLock { state in
       state.steps += 1
       if fallback { state.fallbackSteps += 1 }
@@ -77,7 +84,8 @@ package final class Vitals: Sendable {
   }
 
   /// Fills in the fields that are counted here.
-  package func describe(in heartbeat: inout Heartbeat, at now: ContinuousClock.Instant = .now) {
+  package func describe(in heartbeat: inout Heartbeat) {
+    let now = self.runtime.now()
     let state = self.state.withLock { $0 }
     heartbeat.trialsStarted = state.kept.trialsStarted
     heartbeat.consecutiveFailures = state.kept.consecutiveFailures

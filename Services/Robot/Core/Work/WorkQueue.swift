@@ -1,6 +1,5 @@
-import Foundation
 package import Schemas
-import Storage
+package import Storage
 import Synchronization
 
 /// The trials that this robot is to do, in the order in which they were asked for.
@@ -28,23 +27,56 @@ package actor WorkQueue {
     var running = false
   }
 
-  private let executor = QueueExecutor(label: "fleetloop.robot.work")
+  private let executor: any SerialExecutor
   package nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
+  /// A file larger than this is none of ours.
+  private static let largestFile = 64 << 20
+
+  nonisolated static let fileName = "orders"
+
   private let path: String
+  private let disk: any Disk
+  private let runtime: Runtime
   /// Seeds of an order are those not filed yet.
-  private var orders: [WorkOrder] = []
+  private var orders: [KeptOrder] = []
   private var handed: Handed?
-  private nonisolated let changed = Wakeup()
+  /// Why the orders on the disk are not the orders here; nil where they are.
+  package private(set) var unkept: String?
+  private nonisolated let changed: Wakeup
   private nonisolated let drained = Atomic(false)
 
-  /// Opens the queue in a folder, with the orders that an earlier agent left.
+  /// Opens the queue in a folder, with the orders that an earlier agent left. A file of orders that is damaged is set
+  /// aside, and the robot goes on without them; see ``DamagedFiles``.
+  /// - Parameter standsStill: the robot is stopped or unhealthy: what waited before that is held.
   /// - Throws: ``RobotError`` `.diskFailed`.
-  package init(folder: String) throws {
-    try DiskFolder.make(folder)
-    self.path = "\(folder)/orders"
-    guard let data = FileManager.default.contents(atPath: self.path) else { return }
-    self.orders = try Self.decode(data, path: self.path)
+  package init(
+    folder: String, standsStill: Bool = false, disk: any Disk = SystemDisk(), runtime: Runtime = .system
+  ) throws(RobotError) {
+    self.executor = runtime.makeSerialExecutor("fleetloop.robot.work")
+    self.changed = Wakeup(runtime: runtime)
+    self.disk = disk
+    self.runtime = runtime
+    let path = "\(folder)/\(Self.fileName)"
+    self.path = path
+    try onDisk { () throws(StorageError) in try disk.makeFolder(folder) }
+    do throws(StorageError) {
+      let bytes = try CheckedFile.read(path, limit: Self.largestFile, on: disk)
+      if let orders = KeptOrder.decode(bytes) {
+        // The earlier agent may have ended between the word to stand still, or to work again, and its orders.
+        self.orders = orders.map { standsStill ? $0.held : $0.released }
+        return
+      }
+    } catch {
+      switch error.code {
+      case .notFound: return
+      case .corrupt: break
+      default: throw RobotError(.diskFailed, error.message, cause: error)
+      }
+    }
+    try onDisk { () throws(StorageError) in
+      try DamagedFiles.setAside(path, number: runtime.unixNanos(), on: disk)
+    }
   }
 
   /// Trials not handed out yet.
@@ -53,21 +85,48 @@ package actor WorkQueue {
     return UInt32(clamping: self.handed == nil ? seeds : seeds - 1)
   }
 
+  /// Of the waiting: trials that are not done before ``resume(continuing:obstacle:)`` says so.
+  package var held: UInt32 {
+    let seeds = self.orders.reduce(0) { $0 + ($1.state == .held ? $1.seeds.count : 0) }
+    return UInt32(clamping: self.isHeld(self.handed?.orderID) ? seeds - 1 : seeds)
+  }
+
+  /// Orders whose trials are not all filed, in the order in which they are done, and how many there are in all.
+  package func open(atMost limit: Int) -> (orders: [OpenOrder], total: Int) {
+    let open = self.orders.filter { !$0.seeds.isEmpty }
+    let listed = open.prefix(limit).map { kept in
+      OpenOrder(
+        orderID: kept.id, task: kept.order.task, mode: kept.order.mode,
+        trials: UInt32(clamping: kept.seeds.count),
+        running: self.handed?.running == true && self.handed?.orderID == kept.id, held: kept.state == .held)
+    }
+    return (listed, open.count)
+  }
+
   /// Trials handed out and not filed yet: 0 or 1.
   package var running: UInt32 { self.handed == nil ? 0 : 1 }
 
   /// Takes an order; one that is known already changes nothing.
+  /// - Parameter obstacle: why the robot stands still, nil where it may work. Asked here, so that no stop comes between.
   /// - Returns: trials waiting.
-  /// - Throws: ``RobotError`` `.invalidRequest`, `.tooMuchWork`, `.diskFailed`.
-  package func enqueue(_ order: WorkOrder) throws(RobotError) -> UInt32 {
+  /// - Throws: ``RobotError`` `.invalidRequest`, `.tooMuchWork`, `.diskFailed`; `.notReady` where the robot stands still and
+  ///   the order is not meant for afterwards.
+  package func enqueue(
+    _ order: WorkOrder, obstacle: () -> String? = { nil }
+  ) throws(RobotError) -> UInt32 {
     try Self.check(order)
-    guard !self.orders.contains(where: { $0.orderID == order.orderID }) else { return self.waiting }
+    guard !self.orders.contains(where: { $0.id == order.orderID }) else { return self.waiting }
+    let reason = obstacle()
+    if let reason, !order.whenResumed {
+      throw RobotError(
+        .notReady, "\(reason) Work for afterwards is taken where the order says when_resumed.")
+    }
     let total = Int(self.waiting) + order.seeds.count
     guard total <= Limits.waitingTrials else {
       throw RobotError(
         .tooMuchWork, "\(total) trials would wait; at most \(Limits.waitingTrials) may. Send the rest later.")
     }
-    self.orders.append(order)
+    self.orders.append(KeptOrder(order: order, state: reason == nil ? .waiting : .afterwards))
     do { try self.save() } catch {
       self.orders.removeLast()
       throw error
@@ -78,19 +137,45 @@ package actor WorkQueue {
 
   /// The next trial, or nil where there is none within `timeout`. One that was handed out and not started is handed out again.
   package func next(within timeout: Duration, modelVersion: String) async -> WorkItem? {
-    let deadline = ContinuousClock.now + timeout
+    let deadline = self.runtime.now() + timeout
     while !Task.isCancelled, !self.drained.load(ordering: .relaxed) {
       let seen = self.changed.changes
       if let item = self.take(modelVersion: modelVersion) { return item }
-      let left = deadline - .now
+      let left = deadline - self.runtime.now()
       guard left > .zero else { return nil }
       await self.changed.wait(beyond: seen, atMost: left)
     }
     return nil
   }
 
-  /// Lets those who wait look again, e.g. because the robot was resumed.
-  package nonisolated func reconsider() { self.changed.notify() }
+  /// The robot was stopped or found unhealthy: what waits is not done before somebody says so. Orders that were given for
+  /// afterwards stay as they are. Where the disk refuses that, they are held all the same; see ``unkept``.
+  package func hold() {
+    self.orders = self.orders.map(\.held)
+    if let handed, !handed.running, self.isHeld(handed.orderID) { self.handed = nil }
+    self.keep()
+  }
+
+  /// The robot may work again, also where the disk refuses to keep that; see ``unkept``.
+  /// - Parameters:
+  ///   - continuing: do what is held, too.
+  ///   - obstacle: as in ``enqueue(_:obstacle:)``; where there still is one nothing changes.
+  package func resume(continuing: Bool, obstacle: () -> String?) {
+    guard obstacle() == nil else { return }
+    self.orders = self.orders.map { continuing ? $0.freed : $0.released }
+    self.changed.notify()
+    self.keep()
+  }
+
+  /// Writes the orders. Where the disk refuses them, ``unkept`` says why, until a later call succeeds.
+  package func keep() {
+    // Told by `unkept`: what holds here does not wait for the disk.
+    try? self.save()
+  }
+
+  private func isHeld(_ orderID: String?) -> Bool {
+    self.orders.contains { $0.id == orderID && $0.state == .held }
+  }
 
   /// Hands out nothing from now on. What waits stays on the disk for the next start.
   package nonisolated func drain() {
@@ -116,6 +201,10 @@ package actor WorkQueue {
   /// The trial that began will not be filed, for no fault of its own: it is handed out again.
   package func returned(orderID: String, seed: UInt64) {
     guard self.handed?.orderID == orderID, self.handed?.seed == seed else { return }
+    if self.isHeld(orderID) {
+      self.handed = nil
+      return
+    }
     self.handed?.running = false
     self.handed?.attempts = 0
     self.changed.notify()
@@ -125,7 +214,7 @@ package actor WorkQueue {
   package func finished(orderID: String, seed: UInt64) throws(RobotError) {
     guard !orderID.isEmpty else { return }
     if self.handed?.orderID == orderID, self.handed?.seed == seed { self.handed = nil }
-    guard let index = self.orders.firstIndex(where: { $0.orderID == orderID }),
+    guard let index = self.orders.firstIndex(where: { $0.id == orderID }),
       let place = self.orders[index].seeds.firstIndex(of: seed)
     else { return }
     self.orders[index].seeds.remove(at: place)
@@ -133,16 +222,23 @@ package actor WorkQueue {
     try self.save()
   }
 
-  /// Drops what waits: of one order, or of all. The running trial goes on.
+  /// Drops what waits: of one order and of those named after it, "ID-1", "ID-2" and so on, or of all. The running trial goes
+  /// on.
   package func cancel(orderID: String = "") throws(RobotError) {
-    for index in self.orders.indices where orderID.isEmpty || self.orders[index].orderID == orderID {
+    for index in self.orders.indices where Self.isMeant(self.orders[index].id, by: orderID) {
       let keep = self.handed.flatMap {
-        $0.running && $0.orderID == self.orders[index].orderID ? $0.seed : nil
+        $0.running && $0.orderID == self.orders[index].id ? $0.seed : nil
       }
       self.orders[index].seeds = keep.map { [$0] } ?? []
-      if keep == nil, self.handed?.orderID == self.orders[index].orderID { self.handed = nil }
+      if keep == nil, self.handed?.orderID == self.orders[index].id { self.handed = nil }
     }
     try self.save()
+  }
+
+  private static func isMeant(_ order: String, by id: String) -> Bool {
+    guard !id.isEmpty, order != id else { return true }
+    let number = order.hasPrefix("\(id)-") ? order.dropFirst(id.count + 1) : ""
+    return !number.isEmpty && number.allSatisfy { ("0"..."9").contains($0) }
   }
 
   private func take(modelVersion: String) -> WorkItem? {
@@ -155,10 +251,12 @@ package actor WorkQueue {
       }
       self.handed?.attempts += 1
     } else {
-      guard let order = self.orders.first(where: { !$0.seeds.isEmpty }) else { return nil }
-      self.handed = Handed(orderID: order.orderID, seed: order.seeds[0], attempts: 1)
+      guard let next = self.orders.first(where: { !$0.seeds.isEmpty && $0.state == .waiting }) else {
+        return nil
+      }
+      self.handed = Handed(orderID: next.id, seed: next.seeds[0], attempts: 1)
     }
-    guard let handed, let order = self.orders.first(where: { $0.orderID == handed.orderID }) else {
+    guard let handed, let order = self.orders.first(where: { $0.id == handed.orderID })?.order else {
       return nil
     }
     return WorkItem(
@@ -169,34 +267,16 @@ package actor WorkQueue {
   private func save() throws(RobotError) {
     let done = self.orders.filter(\.seeds.isEmpty)
     if done.count > Limits.rememberedOrders {
-      let forgotten = Set(done.prefix(done.count - Limits.rememberedOrders).map(\.orderID))
-      self.orders.removeAll { forgotten.contains($0.orderID) }
+      let forgotten = Set(done.prefix(done.count - Limits.rememberedOrders).map(\.id))
+      self.orders.removeAll { forgotten.contains($0.id) }
     }
-    var data = Data()
-    for order in self.orders {
-      let bytes = order.serializedBytes()
-      withUnsafeBytes(of: UInt32(bytes.count).littleEndian) { data.append(contentsOf: $0) }
-      data.append(contentsOf: bytes)
-    }
-    try DiskFolder.replace(self.path, with: data)
-  }
-
-  private static func decode(_ data: Data, path: String) throws -> [WorkOrder] {
-    try data.withUnsafeBytes { bytes in
-      var orders: [WorkOrder] = []
-      var offset = 0
-      while offset < bytes.count {
-        let damaged = RobotError(
-          .diskFailed, "\(path) is damaged at byte \(offset). Delete it to lose its orders.")
-        guard bytes.count - offset >= 4 else { throw damaged }
-        let length = Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
-        offset += 4
-        guard length <= bytes.count - offset else { throw damaged }
-        orders.append(
-          try WorkOrder(serializedBytes: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + length])))
-        offset += length
-      }
-      return orders
+    let bytes = KeptOrder.encode(self.orders)
+    do throws(RobotError) {
+      try onDisk { () throws(StorageError) in try CheckedFile.write(bytes, to: self.path, on: self.disk) }
+      self.unkept = nil
+    } catch {
+      self.unkept = error.message
+      throw error
     }
   }
 

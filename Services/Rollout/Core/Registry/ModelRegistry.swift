@@ -114,9 +114,14 @@ package actor ModelRegistry {
 
   package func contains(_ version: String) -> Bool { (try? self.store.manifest(of: version)) != nil }
 
-  /// Oldest first.
+  /// SHA-256 in hex of a version's manifest; nil where it is not registered.
+  package func manifestHash(of version: String) -> String? {
+    (try? self.store.manifest(of: version)).map { Digest.hex($0.sha256) }
+  }
+
+  /// Oldest first. One that the disk damaged is left out: it can be registered again.
   package func manifests() throws -> [ModelManifest] {
-    try self.store.versions().map { try ManifestRules.decode(self.store.manifest(of: $0)) }
+    self.store.versions().compactMap { try? ManifestRules.decode(self.store.manifest(of: $0)) }
       .sorted {
         ($0.createdUnixNanos, $0.serial, $0.version) < ($1.createdUnixNanos, $1.serial, $1.version)
       }

@@ -2,16 +2,32 @@ package import Logging
 package import Schemas
 package import ServiceKit
 import Statistics
-import Storage
+package import Storage
 
 /// The owner of the state: each change is durable before it is answered or published.
 package actor Rollout {
-  private let store: RolloutStore
-  private let now: @Sendable () -> Int64
+  /// When a transition happens, and the chance that it needs: what a value cannot know.
+  package struct Occasion: Sendable {
+    package var now: Moment
+    /// Random, not 0.
+    package var random: UInt64
+    /// Random text for an id.
+    package var salt: String
+  }
+
+  /// Times of reports are stored once in this many nanoseconds.
+  static let timesInterval: Int64 = 30_000_000_000
+
+  private let store: any RolloutStoring
+  private let runtime: Runtime
+  private let began: ContinuousClock.Instant
   private let metrics: MetricsRegistry
+  private let vitals: Vitals
   private let logger: Logger
-  private let executor = QueueExecutor(label: "fleetloop.rollout.state")
+  private let executor: any SerialExecutor
   private var state: RolloutState
+  /// Uptime when times of reports were stored last.
+  private var timesStored: Int64 = 0
   /// What the monitor was told about each guarded release by this process.
   private var told: [String: Bool] = [:]
   /// Robots that must hear of a change, oldest first.
@@ -22,18 +38,24 @@ package actor Rollout {
     self.executor.asUnownedSerialExecutor()
   }
 
-  /// - Parameter now: Unix time in nanoseconds.
+  private static let database = "database"
+
+  /// - Parameter vitals: told of a database that cannot be written.
   /// - Throws: ``RolloutError`` `.storage` where the state cannot be read.
   package init(
-    store: RolloutStore, limits: RolloutState.Limits = .init(), metrics: MetricsRegistry, logger: Logger,
-    now: @escaping @Sendable () -> Int64
+    store: any RolloutStoring, limits: RolloutState.Limits = .init(), runtime: Runtime = .system,
+    metrics: MetricsRegistry, vitals: Vitals, logger: Logger
   ) throws(RolloutError) {
     self.store = store
     self.metrics = metrics
+    self.vitals = vitals
     self.logger = logger
-    self.now = now
+    self.runtime = runtime
+    self.began = runtime.now()
+    self.executor = runtime.makeSerialExecutor("fleetloop.rollout.state")
     self.state = try store.load()
     self.state.limits = limits
+    self.state.life = runtime.random() | 1
     // One that falls out is published again by the periodic round.
     (self.moved, self.moves) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(10_000))
   }
@@ -43,25 +65,60 @@ package actor Rollout {
 
   /// Makes one transition: stored first, then in force, then told to the robots that it moves.
   @discardableResult
-  func change<Result>(
-    _ transition: (inout RolloutState, _ now: Int64, _ salt: String) throws(RolloutError) -> Result
+  package func change<Result>(
+    _ transition: (inout RolloutState, Occasion) throws(RolloutError) -> Result
   ) throws(RolloutError) -> Result {
     var new = self.state
-    let result = try transition(&new, self.now(), Self.salt())
+    let result = try transition(&new, self.occasion())
     guard new != self.state else { return result }
-    try self.store.save(new, replacing: self.state)
+    try self.write { () throws(RolloutError) in try self.store.save(new, replacing: self.state) }
     let old = self.state
     self.state = new
-    for robot in new.robots.values where old.robots[robot.name]?.generation != robot.generation {
+    for robot in new.robots.values.sorted(by: { $0.name < $1.name })
+    where old.robots[robot.name]?.generation != robot.generation {
       self.moves.yield(new.desired(robot.name))
     }
     self.count(from: old)
     return result
   }
 
-  private static func salt() -> String {
-    let digits = String(UInt32.random(in: 0...0xFF_FFFF), radix: 16)
-    return String(repeating: "0", count: 6 - digits.count) + digits
+  /// Runs what writes the state; until it works again, the service says that it cannot do its work.
+  /// - Parameter body: says whether it had to write anything: a report that changes nothing tells nothing of a broken database.
+  private func write(_ body: () throws(RolloutError) -> Bool) throws(RolloutError) {
+    do {
+      if try body() { self.vitals.recover(Self.database) }
+    } catch {
+      self.vitals.fail(Self.database, error.message)
+      throw error
+    }
+  }
+
+  private func occasion() -> Occasion {
+    let random = self.runtime.random()
+    let digits = String(random & 0xFF_FFFF, radix: 16)
+    return Occasion(
+      now: Moment(unixNanos: self.runtime.unixNanos(), uptimeNanos: self.uptime), random: random | 1,
+      salt: String(repeating: "0", count: 6 - digits.count) + digits)
+  }
+
+  private var uptime: Int64 {
+    let time = (self.runtime.now() - self.began).components
+    return time.seconds * 1_000_000_000 + time.attoseconds / 1_000_000_000
+  }
+
+  /// Takes a robot's report.
+  /// - Returns: what is desired of it now.
+  package func report(_ report: ReportVersionRequest) throws(RolloutError) -> DesiredVersion {
+    try self.change { state, occasion throws(RolloutError) in
+      let epoch = state.robots[report.robot]?.epoch
+      let desired = try state.report(report, epoch: occasion.random, now: occasion.now)
+      if let epoch, epoch != 0, epoch != state.robots[report.robot]?.epoch {
+        self.logger.warning(
+          "robot follows what this database never said; the newer decision stands",
+          metadata: ["robot.name": "\(report.robot)", "model.version": "\(desired.version)"])
+      }
+      return desired
+    }
   }
 
   private func count(from old: RolloutState) {
@@ -91,20 +148,32 @@ package actor Rollout {
       help: "Robots that do not act yet with what is desired.")
   }
 
-  /// Lets time pass: robots out of reach no longer hold a rollback up.
+  /// Lets time pass: robots out of reach no longer hold a rollback up, and times of reports reach the disk now and then.
   package func tick() throws(RolloutError) {
-    try self.change { state, now, _ throws(RolloutError) in state.settle(now: now) }
+    try self.change { state, occasion throws(RolloutError) in state.settle(now: occasion.now) }
+    if self.uptime - self.timesStored >= Self.timesInterval { try self.storeTimes() }
+  }
+
+  /// Stores when robots reported last.
+  package func storeTimes() throws(RolloutError) {
+    let moved = self.state.robots.values.filter { $0.heardUptimeNanos > self.timesStored }
+    try self.write { () throws(RolloutError) in try self.store.save(times: moved) }
+    self.timesStored = self.uptime
   }
 
   // MARK: Alerts
 
   /// Takes a guarded release back where an alert says that it does worse.
   package func hear(_ alert: Alert) throws(RolloutError) {
-    guard let release = self.state.releaseToTakeBack(for: alert) else { return }
-    try self.change { state, now, salt throws(RolloutError) in
+    guard let release = self.state.releaseToTakeBack(for: alert) else {
+      // A monitor that brought back an old copy of its state watches what has ended: it is told once more.
+      if self.state.releases[alert.releaseID]?.isActive == false { self.told[alert.releaseID] = nil }
+      return
+    }
+    try self.change { state, occasion throws(RolloutError) in
       try state.rollBack(
         release, reason: "alert \(alert.name)", alertID: alert.alertID,
-        evidence: RolloutState.evidence(of: alert), salt: salt, now: now)
+        evidence: RolloutState.evidence(of: alert), salt: occasion.salt, now: occasion.now)
     }
   }
 
@@ -124,6 +193,9 @@ package actor Rollout {
 
   package func didTell(_ watch: WatchReleaseRequest) { self.told[watch.releaseID] = watch.active }
 
+  /// Has the monitor told again what it is to watch: it may have lost its state. Telling twice changes nothing.
+  package func repeatWatches() { self.told = self.told.filter { !$0.value } }
+
   // MARK: Experiments
 
   package var runningExperiments: [ExperimentRecord] {
@@ -135,13 +207,14 @@ package actor Rollout {
   package func judge(
     _ id: String, counts: [OutcomeCount], endNow: Bool
   ) throws(RolloutError) -> Experiment {
-    try self.change { state, now, salt throws(RolloutError) in
+    try self.change { state, occasion throws(RolloutError) in
       guard let experiment = state.experiments[id] else {
         throw RolloutError(.notFound, "There is no experiment '\(id.prefix(64))'.")
       }
       try state.judge(
         id, baseline: Self.proportion(counts, of: experiment.baseline),
-        candidate: Self.proportion(counts, of: experiment.candidate), endNow: endNow, salt: salt, now: now)
+        candidate: Self.proportion(counts, of: experiment.candidate), endNow: endNow,
+        salt: occasion.salt, now: occasion.now)
       return state.experiments[id].map(state.message(experiment:)) ?? Experiment()
     }
   }

@@ -19,24 +19,27 @@ package struct RolloutEndpoint: RolloutService.SimpleServiceProtocol {
     self.authorize = authorize
   }
 
-  private func requireModel(_ version: String) async throws {
-    guard await self.registry.contains(version) else {
+  /// - Returns: SHA-256 of the version's manifest in hex.
+  private func requireModel(_ version: String) async throws -> String {
+    guard let hash = await self.registry.manifestHash(of: version) else {
       let known = try await self.registry.manifests().suffix(20).map(\.version).joined(separator: ", ")
       throw RolloutError(
         .notFound,
         "No model '\(version.prefix(64))' is registered. Registered: \(known.isEmpty ? "none" : known)")
     }
+    return hash
   }
 
   // MARK: Releases
 
   package func createRelease(request: CreateReleaseRequest, context: ServerContext) async throws -> Release {
     try await Status.of {
-      try await self.requireModel(request.version)
-      let id = try await self.rollout.change { state, now, salt throws(RolloutError) in
-        try state.createRelease(
+      let hash = try await self.requireModel(request.version)
+      let id = try await self.rollout.change { state, occasion throws(RolloutError) in
+        try state.pin(request.version, to: hash)
+        return try state.createRelease(
           version: request.version, robots: request.robots, reason: request.reason,
-          guarded: request.guarded, requestID: request.requestID, salt: salt, now: now)
+          guarded: request.guarded, requestID: request.requestID, salt: occasion.salt, now: occasion.now)
       }
       return try await self.release(id)
     }
@@ -65,10 +68,10 @@ package struct RolloutEndpoint: RolloutService.SimpleServiceProtocol {
 
   package func rollback(request: RollbackRequest, context: ServerContext) async throws -> Release {
     try await Status.of {
-      try await self.rollout.change { state, now, salt throws(RolloutError) in
+      try await self.rollout.change { state, occasion throws(RolloutError) in
         try state.rollBack(
-          request.releaseID, reason: request.reason, alertID: "", evidence: request.reason, salt: salt,
-          now: now)
+          request.releaseID, reason: request.reason, alertID: "", evidence: request.reason,
+          salt: occasion.salt, now: occasion.now)
       }
       return try await self.release(request.releaseID)
     }
@@ -80,11 +83,13 @@ package struct RolloutEndpoint: RolloutService.SimpleServiceProtocol {
     request: StartExperimentRequest, context: ServerContext
   ) async throws -> Experiment {
     try await Status.of {
-      try await self.requireModel(request.baseline)
-      try await self.requireModel(request.candidate)
+      let baseline = try await self.requireModel(request.baseline)
+      let candidate = try await self.requireModel(request.candidate)
       let seed = request.seed == 0 ? UInt64.random(in: 1 ... .max) : request.seed
-      let id = try await self.rollout.change { state, now, salt throws(RolloutError) in
-        try state.startExperiment(request, seed: seed, salt: salt, now: now)
+      let id = try await self.rollout.change { state, occasion throws(RolloutError) in
+        try state.pin(request.baseline, to: baseline)
+        try state.pin(request.candidate, to: candidate)
+        return try state.startExperiment(request, seed: seed, salt: occasion.salt, now: occasion.now)
       }
       return try await self.experiment(id)
     }
@@ -139,11 +144,7 @@ package struct RolloutEndpoint: RolloutService.SimpleServiceProtocol {
     request: ReportVersionRequest, context: ServerContext
   ) async throws -> DesiredVersion {
     try self.authorize(request.robot, context)
-    return try await Status.of {
-      try await self.rollout.change { state, now, _ throws(RolloutError) in
-        try state.report(request, now: now)
-      }
-    }
+    return try await Status.of { try await self.rollout.report(request) }
   }
 
   package func getFleetVersions(

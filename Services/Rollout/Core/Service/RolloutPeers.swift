@@ -22,4 +22,21 @@ package struct RolloutPeers: Sendable {
     self.watch = watch
     self.alerts = alerts
   }
+
+  /// Pages of alerts at most: more than a monitor keeps.
+  static let mostPages = 100
+
+  /// Every open alert, page by page: a bad release makes robots fail, and their newer alerts come before its own.
+  static func allAlerts(
+    _ list: (ListAlertsRequest) async throws -> ListAlertsResponse
+  ) async throws -> [Alert] {
+    var (alerts, token): ([Alert], String) = ([], "")
+    for _ in 0..<Self.mostPages {
+      let page = try await list(ListAlertsRequest(pageToken: token))
+      alerts += page.alerts
+      token = page.nextPageToken
+      if token.isEmpty { break }
+    }
+    return alerts
+  }
 }

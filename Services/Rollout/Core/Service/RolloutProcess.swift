@@ -25,8 +25,8 @@ package enum RolloutProcess {
       try ModelTrust(path: trusted)
     }
     let rollout = try Rollout(
-      store: RolloutStore(folder: folder), limits: limits, metrics: context.metrics, logger: context.logger,
-      now: { ModelTrust.now() })
+      store: RolloutStore(folder: folder), limits: limits, metrics: context.metrics,
+      vitals: context.vitals, logger: context.logger)
     let publisher = try Publisher(
       .bind(Endpoint(try settings(EndpointSettings.rolloutPublications))), identity: "rollout",
       security: try BusSecurity.server(keys: keys))
@@ -68,7 +68,7 @@ package enum RolloutProcess {
       summarize: { try await ingest.summarizeOutcomes($0, options: .within(Self.patience)) },
       watch: { _ = try await monitor.watchRelease($0, options: .within(Self.patience)) },
       alerts: {
-        try await monitor.listAlerts(ListAlertsRequest(), options: .within(Self.patience)).alerts
+        try await RolloutPeers.allAlerts { try await monitor.listAlerts($0, options: .within(Self.patience)) }
       })
   }
 

@@ -29,6 +29,8 @@ package struct ReleaseRecord: Sendable, Hashable, Codable {
   package var restoredUnixNanos: Int64 = 0
   /// Robots that the rollback moved.
   package var restoring: [String] = []
+  /// The decision about each of them; nil in a record of a version that did not note it.
+  package var restoringGenerations: [String: UInt64]?
 
   /// The version that most of its robots had before.
   package var previousVersion: String {

@@ -5,7 +5,7 @@ extension RolloutState {
   /// Starts an experiment: the robots are split at random, each arm gets its version by a release of its own.
   /// - Returns: the experiment's id.
   package mutating func startExperiment(
-    _ request: StartExperimentRequest, seed: UInt64, salt: String, now: Int64
+    _ request: StartExperimentRequest, seed: UInt64, salt: String, now: Moment
   ) throws(RolloutError) -> String {
     let requestID = try Self.checked(requestID: request.requestID)
     if let requestID, let made = self.experiments.values.first(where: { $0.requestID == requestID }) {
@@ -52,14 +52,15 @@ extension RolloutState {
     self.experiments[id] = ExperimentRecord(
       id: id, number: number, baseline: arm(&self, request.baseline, arms.baseline),
       candidate: arm(&self, request.candidate, arms.candidate), alpha: alpha,
-      trialsPerArm: Int(request.trialsPerArm), seed: seed, startedUnixNanos: now, requestID: requestID)
+      trialsPerArm: Int(request.trialsPerArm), seed: seed, startedUnixNanos: now.unixNanos,
+      requestID: requestID)
     return id
   }
 
   /// Takes in counts of a running experiment, and decides it where its horizon is reached.
   /// - Parameter endNow: decide on what there is; inconclusive where the horizon is not reached.
   package mutating func judge(
-    _ id: String, baseline: Proportion, candidate: Proportion, endNow: Bool, salt: String, now: Int64
+    _ id: String, baseline: Proportion, candidate: Proportion, endNow: Bool, salt: String, now: Moment
   ) throws(RolloutError) {
     guard var experiment = self.experiments[id] else {
       throw RolloutError(.notFound, "There is no experiment '\(id.prefix(64))'.")
@@ -78,7 +79,7 @@ extension RolloutState {
     experiment.state = .decided
     experiment.pValue = verdict.pValue
     experiment.explanation = verdict.explanation
-    experiment.decidedUnixNanos = now
+    experiment.decidedUnixNanos = now.unixNanos
     switch verdict.decision {
     case .promote:
       experiment.decision = .promote
@@ -103,17 +104,17 @@ extension RolloutState {
     self.settle(now: now)
   }
 
-  mutating func cancel(_ experiment: ExperimentRecord, reason: String, salt: String, now: Int64) {
+  mutating func cancel(_ experiment: ExperimentRecord, reason: String, salt: String, now: Moment) {
     var experiment = experiment
     experiment.state = .cancelled
-    experiment.decidedUnixNanos = now
+    experiment.decidedUnixNanos = now.unixNanos
     experiment.explanation = "cancelled: \(reason.prefix(1_000)); all robots back on the baseline"
     self.experiments[experiment.id] = experiment
     self.returnToBaseline(experiment, evidence: experiment.explanation, salt: salt, now: now)
   }
 
   private mutating func returnToBaseline(
-    _ experiment: ExperimentRecord, evidence: String, salt: String, now: Int64
+    _ experiment: ExperimentRecord, evidence: String, salt: String, now: Moment
   ) {
     // The fleet's own release is of the baseline version in most cases; then later robots already get it.
     _ = self.release(

@@ -9,7 +9,7 @@ extension RolloutState {
   /// - Returns: the release's id.
   package mutating func createRelease(
     version: String, robots names: [String], reason: String, guarded: Bool, requestID: String = "",
-    salt: String, now: Int64
+    salt: String, now: Moment
   ) throws(RolloutError) -> String {
     let requestID = try Self.checked(requestID: requestID)
     if let requestID, let made = self.releases.values.first(where: { $0.requestID == requestID }) {
@@ -40,23 +40,24 @@ extension RolloutState {
 
   mutating func release(
     version: String, robots: [String], isFleet: Bool, reason: String, guarded: Bool, experimentID: String?,
-    salt: String, now: Int64
+    salt: String, now: Moment
   ) -> String {
     self.count += 1
     let id = "release-\(self.count)-\(salt)"
     var release = ReleaseRecord(
       id: id, number: self.count, version: version, robots: robots, previous: [:],
       reason: String(reason.prefix(1_000)), guarded: guarded, experimentID: experimentID,
-      createdUnixNanos: now)
+      createdUnixNanos: now.unixNanos)
     for name in robots {
       guard var robot = self.robots[name] else { continue }
       release.previous[name] = robot.placement
-      robot.place(Placement(version: version, releaseID: id))
+      robot.place(Placement(version: version, releaseID: id), decided: now.unixNanos, life: self.life)
       self.robots[name] = robot
     }
     if isFleet {
       release.previousFleet = self.fleet
       self.fleet = Placement(version: version, releaseID: id)
+      self.fleetDecidedUnixNanos = now.unixNanos
     }
     self.releases[id] = release
     self.settle(now: now)
@@ -68,7 +69,7 @@ extension RolloutState {
   ///   - alertID: the alert that caused it; empty for none.
   ///   - evidence: counts and test as text, kept with the release.
   package mutating func rollBack(
-    _ id: String, reason: String, alertID: String, evidence: String, salt: String, now: Int64
+    _ id: String, reason: String, alertID: String, evidence: String, salt: String, now: Moment
   ) throws(RolloutError) {
     guard let release = self.releases[id] else {
       throw RolloutError(.notFound, "There is no release '\(id.prefix(64))'.")
@@ -88,7 +89,7 @@ extension RolloutState {
   }
 
   /// Marks a release as taken back, and moves those of its robots that still are on it.
-  mutating func takeBack(_ id: String, reason: String, alertID: String, evidence: String, now: Int64) {
+  mutating func takeBack(_ id: String, reason: String, alertID: String, evidence: String, now: Moment) {
     guard var release = self.releases[id] else { return }
     // Nothing may lead back to it: what came after it remembers what was before it instead.
     for var other in self.releases.values where other.id != id {
@@ -100,15 +101,23 @@ extension RolloutState {
       if other != before { self.releases[other.id] = other }
     }
     release.restoring = []
+    var generations: [String: UInt64] = [:]
     for name in release.robots {
       guard var robot = self.robots[name] else { continue }
-      if robot.placement.releaseID == id { robot.place(release.previous[name] ?? .nothing) }
+      if robot.placement.releaseID == id {
+        robot.place(release.previous[name] ?? .nothing, decided: now.unixNanos, life: self.life)
+      }
       release.restoring.append(name)
+      generations[name] = robot.generation
       self.robots[name] = robot
     }
-    if self.fleet.releaseID == id { self.fleet = release.previousFleet ?? .nothing }
+    release.restoringGenerations = generations
+    if self.fleet.releaseID == id {
+      self.fleet = release.previousFleet ?? .nothing
+      self.fleetDecidedUnixNanos = now.unixNanos
+    }
     release.state = .rolledBack
-    release.rolledBackUnixNanos = now
+    release.rolledBackUnixNanos = now.unixNanos
     release.alertID = alertID
     release.evidence = String((evidence.isEmpty ? reason : evidence).prefix(4_000))
     self.releases[id] = release
@@ -153,7 +162,8 @@ extension RolloutState {
         RobotVersion(
           robot: robot.name, desired: robot.placement.version, reported: robot.reported,
           generation: robot.generation, releaseID: robot.placement.releaseID,
-          reportedUnixNanos: robot.reportedUnixNanos, error: robot.error)
+          reportedUnixNanos: robot.reportedUnixNanos, error: robot.error,
+          adopted: robot.placement.adopted ?? false)
       })
   }
 }

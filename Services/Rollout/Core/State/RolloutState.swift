@@ -1,4 +1,4 @@
-package import Schemas
+import Schemas
 
 /// Everything that rollout decides about, as a value: no clock, no disk, no socket. A transition either throws and changes
 /// nothing, or leaves a state that can be stored as it is.
@@ -15,61 +15,29 @@ package struct RolloutState: Sendable, Hashable {
   package var experiments: [String: ExperimentRecord] = [:]
   /// What robots get that are heard of for the first time.
   package var fleet: Placement = .nothing
+  /// When that was decided; 0 for never.
+  package var fleetDecidedUnixNanos: Int64 = 0
+  /// SHA-256 in hex of the manifest of each version that was ever released: a version never gets other content.
+  package var pins: [String: String] = [:]
   /// Releases and experiments so far.
   package var count = 0
   package var limits = Limits()
+  /// Number of the process that decides, random and not 0: decisions that it makes are counted apart from all others. Not stored.
+  package var life: UInt64 = 1
 
   package init() {}
 
-  // MARK: Robots
-
-  /// Takes a robot's report. A robot is known from its first one.
-  /// - Returns: what is desired now.
-  package mutating func report(
-    _ report: ReportVersionRequest, now: Int64
-  ) throws(RolloutError) -> DesiredVersion {
-    var robot: RobotRecord
-    if let known = self.robots[report.robot] {
-      robot = known
-    } else {
-      robot = try self.newRobot(report.robot)
-    }
-    robot.reported = report.version
-    robot.reportedGeneration = report.generation
-    robot.reportedUnixNanos = now
-    robot.error = String(report.error.prefix(1_000))
-    // The robot remembers more than this state, which was then lost: what is desired must be newer than what it knows.
-    if report.generation > robot.generation { robot.generation = report.generation + 1 }
-    self.robots[robot.name] = robot
-    self.settle(now: now)
-    return self.desired(robot.name)
-  }
-
-  private mutating func newRobot(_ name: String) throws(RolloutError) -> RobotRecord {
-    guard Self.isName(name) else {
+  /// Notes a version's content before it is released.
+  /// - Parameter manifest: SHA-256 in hex.
+  /// - Throws: ``RolloutError`` `.conflict` where the version was released with other content.
+  package mutating func pin(_ version: String, to manifest: String) throws(RolloutError) {
+    if let known = self.pins[version], known != manifest {
       throw RolloutError(
-        .invalid,
-        "'\(name.prefix(64))' is no name of a robot: 1 to 64 letters, digits, '.', '_' or '-'.")
+        .conflict,
+        "Version \(version) was released before with other content (manifest \(known.prefix(12))…, now "
+          + "\(manifest.prefix(12))…); robots would refuse it. Register the new content as another version.")
     }
-    guard self.robots.count < self.limits.robots else {
-      throw RolloutError(.busy, "\(self.limits.robots) robots are known; no more are taken in.")
-    }
-    var robot = RobotRecord(name: name)
-    if var release = self.releases[self.fleet.releaseID] {
-      // A release of the whole fleet is also of those who come later.
-      robot.place(self.fleet)
-      release.robots.append(name)
-      release.previous[name] = release.previousFleet ?? .nothing
-      self.releases[release.id] = release
-    }
-    return robot
-  }
-
-  package func desired(_ robot: String) -> DesiredVersion {
-    guard let record = self.robots[robot] else { return DesiredVersion(robot: robot) }
-    return DesiredVersion(
-      robot: robot, version: record.placement.version, releaseID: record.placement.releaseID,
-      generation: record.generation)
+    self.pins[version] = manifest
   }
 
   /// Robots that have not said yet that they do what is desired.
@@ -96,7 +64,7 @@ package struct RolloutState: Sendable, Hashable {
   // MARK: What follows from reports and time
 
   /// Brings the states of releases up to what robots reported.
-  package mutating func settle(now: Int64) {
+  package mutating func settle(now: Moment) {
     let byRelease = Dictionary(grouping: self.robots.values, by: \.placement.releaseID)
     for var release in self.releases.values {
       let before = release
@@ -107,7 +75,7 @@ package struct RolloutState: Sendable, Hashable {
         if robots.isEmpty {
           release.state = .superseded
         } else if robots.allSatisfy(\.isSettled) {
-          if release.completedUnixNanos == 0 { release.completedUnixNanos = now }
+          if release.completedUnixNanos == 0 { release.completedUnixNanos = now.unixNanos }
           release.state = .complete
         } else if release.state == .superseded {
           // A rollback of its successor brought its robots back.
@@ -118,13 +86,25 @@ package struct RolloutState: Sendable, Hashable {
     }
   }
 
-  /// Robots out of reach get the version when they return; the rollback does not wait for them.
-  private func settleRollback(_ release: inout ReleaseRecord, now: Int64) {
-    guard release.restoredUnixNanos == 0 else { return }
+  /// Robots out of reach get the version when they return: the rollback does not wait for them, and is no longer restored
+  /// when one comes back as it was.
+  private func settleRollback(_ release: inout ReleaseRecord, now: Moment) {
     let robots = release.restoring.compactMap { self.robots[$0] }
+    func isReachable(_ robot: RobotRecord) -> Bool {
+      now.uptimeNanos - robot.heardUptimeNanos <= self.limits.reachableNanos
+    }
+    guard release.restoredUnixNanos == 0 else {
+      let differs = robots.contains {
+        isReachable($0) && !$0.isSettled
+          && ($0.generation == release.restoringGenerations?[$0.name] || $0.reported == release.version)
+      }
+      if differs { release.restoredUnixNanos = 0 }
+      return
+    }
     let pending = robots.filter { !$0.isSettled }
-    let isReached = pending.allSatisfy { now - $0.reportedUnixNanos > self.limits.reachableNanos }
-    if isReached, pending.count < robots.count || robots.isEmpty { release.restoredUnixNanos = now }
+    if !pending.contains(where: isReachable), pending.count < robots.count || robots.isEmpty {
+      release.restoredUnixNanos = now.unixNanos
+    }
   }
 
   /// Robots that a release, or its rollback, still waits for.
@@ -135,13 +115,5 @@ package struct RolloutState: Sendable, Hashable {
         !$0.isSettled && (release.state == .rolledBack || $0.placement.releaseID == release.id)
       }
       .map(\.name)
-  }
-
-  /// 1 to 64 letters, digits, '.', '_', '-'; the first is no '.'.
-  package static func isName(_ name: String) -> Bool {
-    (1...64).contains(name.utf8.count) && !name.hasPrefix(".")
-      && name.unicodeScalars.allSatisfy {
-        $0.isASCII && ($0.properties.isAlphabetic || "0123456789._-".unicodeScalars.contains($0))
-      }
   }
 }

@@ -16,6 +16,8 @@ actor DatasetBuilder {
   private var videos: [TrialVideo] = []
   /// Trials from which nothing can be learnt, with the reason.
   private(set) var skipped: [(trial: String, reason: String)] = []
+  /// Trials of the snapshot that ingest cannot give any more.
+  private(set) var missing: [String] = []
 
   init(network: NetworkConfiguration, folder: String, cacheLimit: Int) throws {
     self.network = network
@@ -36,7 +38,8 @@ actor DatasetBuilder {
       try self.add(header, end)
       self.header = nil
       self.forget(because: "")
-    case nil: break
+    case nil:
+      if !event.missing.isEmpty { self.missing.append("\(event.robot)/\(event.trialID)") }
     }
     if self.steps.count > LearnableTrial.maximumSteps {
       self.forget(because: "it has more than \(LearnableTrial.maximumSteps) steps")

@@ -27,9 +27,10 @@ struct JobPipeline: Sendable {
     let network = try NetworkConfiguration(parent?.manifest.policy ?? request.policy ?? .init())
     let configuration = JobPlan.configuration(request.kind, request.configuration ?? .init())
     let options = try TrainingOptions(configuration, imageSize: network.imageSize)
-    let (samples, snapshot) = try await control.retrying {
+    let (samples, snapshot, missing) = try await control.retrying {
       try await self.load(job.jobID, request.query ?? .init(), network, control)
     }
+    if missing > 0 { tell(TrainingProgress(state: .loading, missingTrials: missing)) }
     let plan = try JobPlan(
       kind: request.kind, request: request, parentTasks: parent?.manifest.tasks ?? [],
       dataTasks: samples.tasks,
@@ -46,7 +47,7 @@ struct JobPipeline: Sendable {
     let result = try await offPool("fleetloop.training.optimisation") { try optimisation.run() }
     let serial = (try await control.retrying { try await self.peers.models() }.map(\.serial).max() ?? 0) + 1
     let manifest = try await self.shelf.keep(
-      Self.manifest(request, configuration, network, snapshot, serial, result), files: result.files)
+      self.manifest(request, configuration, network, snapshot, missing, serial, result), files: result.files)
     return try await self.register(manifest, control, tell)
   }
 
@@ -60,7 +61,7 @@ struct JobPipeline: Sendable {
 
   private func load(
     _ job: String, _ query: TrialQuery, _ network: NetworkConfiguration, _ control: JobControl
-  ) async throws -> (TrialSamples, String) {
+  ) async throws -> (samples: TrialSamples, snapshot: String, missing: UInt64) {
     // After a restart the same snapshot: a checkpoint belongs to its data.
     let snapshot: String
     if let known = self.store.snapshot(of: job) {
@@ -80,26 +81,38 @@ struct JobPipeline: Sendable {
     for (trial, reason) in skipped.prefix(20) {
       self.logger.notice("skipped a trial", metadata: ["trial": "\(trial)", "reason": "\(reason)"])
     }
+    let missing = await builder.missing
+    try MissingTrials.check(
+      missing, of: samples.trials.count + skipped.count + missing.count, snapshot: snapshot,
+      percent: self.settings.missingPercent)
+    for trial in missing.prefix(20) {
+      self.logger.warning("learns without a trial that ingest has lost", metadata: ["trial": "\(trial)"])
+    }
     self.logger.info(
       "dataset loaded",
       metadata: [
         "job": "\(job)", "snapshot": "\(snapshot)", "trials": "\(samples.trials.count)",
         "samples": "\(samples.images.count)", "skipped": "\(skipped.count)",
+        "missing": "\(missing.count)",
       ])
-    return (samples, snapshot)
+    return (samples, snapshot, UInt64(missing.count))
   }
 
-  private static func manifest(
+  private func manifest(
     _ request: StartTrainingRequest, _ configuration: TrainingConfiguration, _ network: NetworkConfiguration,
-    _ snapshot: String, _ serial: UInt64, _ result: Optimisation.Result
+    _ snapshot: String, _ missing: UInt64, _ serial: UInt64, _ result: Optimisation.Result
   ) -> ModelManifest {
     var metrics = ["train_loss": result.trainLoss]
     if !result.validationLoss.isNaN { metrics["validation_loss"] = result.validationLoss }
+    let created = unixNanos()
+    let life = Int64(self.settings.modelDays) * 86_400_000_000_000
     return ModelManifest(
       version: request.version, parent: request.kind == .pretrain ? "" : request.parent,
       policy: network.message, tasks: result.tasks, datasetSnapshot: snapshot, training: configuration,
       metrics: metrics, parameters: UInt64(result.parameters), optimizerSteps: UInt64(result.steps),
-      trainSeconds: result.seconds, samplesPerSecond: result.samplesPerSecond, createdUnixNanos: unixNanos(),
-      jointMean: result.jointMean, jointDeviation: result.jointDeviation, serial: serial)
+      trainSeconds: result.seconds, samplesPerSecond: result.samplesPerSecond, createdUnixNanos: created,
+      expiresUnixNanos: life == 0 ? 0 : created + life,
+      jointMean: result.jointMean, jointDeviation: result.jointDeviation, serial: serial,
+      missingTrials: missing)
   }
 }

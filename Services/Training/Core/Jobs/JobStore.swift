@@ -21,7 +21,7 @@ struct JobStore: Sendable {
 
   func save(_ job: TrainingJob) throws {
     let path = "\(self.folder)/\(job.jobID)"
-    try DurableFile.makeFolder(path)
+    try SystemDisk().makeFolder(path)
     try DurableFile.write(job.serializedBytes(), to: "\(path)/job")
   }
 

@@ -129,10 +129,10 @@ package actor TrainingJobs: Service {
   private func unwatch(_ id: String, _ key: UUID) { self.watchers[id]?[key] = nil }
 
   private func validate(_ request: StartTrainingRequest) async throws {
-    guard ManifestRules.isName(request.version) else {
+    guard Names.isValid(request.version) else {
       throw TrainingError(
         .invalidRequest,
-        "'\(request.version.prefix(64))' is no version: 1 to 64 letters, digits, '.', '_' or '-', not first '.'."
+        "'\(request.version.prefix(64))' is no version: \(Names.rule)."
       )
     }
     guard [.pretrain, .update, .finetune].contains(request.kind) else {
@@ -253,6 +253,8 @@ package actor TrainingJobs: Service {
       progress.error = word.error
       progress.remainingSeconds = 0
     }
+    // What is missing is said once and stays true.
+    progress.missingTrials = max(word.missingTrials, job.progress?.missingTrials ?? 0)
     progress.jobID = id
     progress.version = job.request?.version ?? ""
     let changed = job.progress?.state != progress.state

@@ -694,6 +694,96 @@ void   fleetloop__v1__ingest_statistics__free_unpacked
   assert(message->base.descriptor == &fleetloop__v1__ingest_statistics__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   fleetloop__v1__log_damage__init
+                     (Fleetloop__V1__LogDamage         *message)
+{
+  static const Fleetloop__V1__LogDamage init_value = FLEETLOOP__V1__LOG_DAMAGE__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__log_damage__get_packed_size
+                     (const Fleetloop__V1__LogDamage *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__log_damage__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__log_damage__pack
+                     (const Fleetloop__V1__LogDamage *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__log_damage__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__log_damage__pack_to_buffer
+                     (const Fleetloop__V1__LogDamage *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__log_damage__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__LogDamage *
+       fleetloop__v1__log_damage__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__LogDamage *)
+     protobuf_c_message_unpack (&fleetloop__v1__log_damage__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__log_damage__free_unpacked
+                     (Fleetloop__V1__LogDamage *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__log_damage__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   fleetloop__v1__trial_name__init
+                     (Fleetloop__V1__TrialName         *message)
+{
+  static const Fleetloop__V1__TrialName init_value = FLEETLOOP__V1__TRIAL_NAME__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__trial_name__get_packed_size
+                     (const Fleetloop__V1__TrialName *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__trial_name__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__trial_name__pack
+                     (const Fleetloop__V1__TrialName *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__trial_name__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__trial_name__pack_to_buffer
+                     (const Fleetloop__V1__TrialName *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__trial_name__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__TrialName *
+       fleetloop__v1__trial_name__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__TrialName *)
+     protobuf_c_message_unpack (&fleetloop__v1__trial_name__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__trial_name__free_unpacked
+                     (Fleetloop__V1__TrialName *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__trial_name__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 static const ProtobufCFieldDescriptor fleetloop__v1__event_range__field_descriptors[2] =
 {
   {
@@ -1055,7 +1145,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__stored_outcome__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__stored_outcome__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__trial_query__field_descriptors[11] =
+static const ProtobufCFieldDescriptor fleetloop__v1__trial_query__field_descriptors[12] =
 {
   {
     "robots",
@@ -1189,8 +1279,21 @@ static const ProtobufCFieldDescriptor fleetloop__v1__trial_query__field_descript
     0 | PROTOBUF_C_FIELD_FLAG_PACKED,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "after_number",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__TrialQuery, after_number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__trial_query__field_indices_by_name[] = {
+  11,   /* field[11] = after_number */
   6,   /* field[6] = include_quarantined */
   2,   /* field[2] = model_versions */
   3,   /* field[3] = modes */
@@ -1203,10 +1306,11 @@ static const unsigned fleetloop__v1__trial_query__field_indices_by_name[] = {
   1,   /* field[1] = tasks */
   9,   /* field[9] = trainable_only */
 };
-static const ProtobufCIntRange fleetloop__v1__trial_query__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__trial_query__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 11 }
+  { 20, 11 },
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__trial_query__descriptor =
 {
@@ -1216,14 +1320,14 @@ const ProtobufCMessageDescriptor fleetloop__v1__trial_query__descriptor =
   "Fleetloop__V1__TrialQuery",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__TrialQuery),
-  11,
+  12,
   fleetloop__v1__trial_query__field_descriptors,
   fleetloop__v1__trial_query__field_indices_by_name,
-  1,  fleetloop__v1__trial_query__number_ranges,
+  2,  fleetloop__v1__trial_query__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__trial_query__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__list_trials_request__field_descriptors[3] =
+static const ProtobufCFieldDescriptor fleetloop__v1__list_trials_request__field_descriptors[4] =
 {
   {
     "query",
@@ -1261,16 +1365,30 @@ static const ProtobufCFieldDescriptor fleetloop__v1__list_trials_request__field_
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "newest_first",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ListTrialsRequest, newest_first),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__list_trials_request__field_indices_by_name[] = {
+  3,   /* field[3] = newest_first */
   1,   /* field[1] = page_size */
   2,   /* field[2] = page_token */
   0,   /* field[0] = query */
 };
-static const ProtobufCIntRange fleetloop__v1__list_trials_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__list_trials_request__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 3 }
+  { 20, 3 },
+  { 0, 4 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__list_trials_request__descriptor =
 {
@@ -1280,10 +1398,10 @@ const ProtobufCMessageDescriptor fleetloop__v1__list_trials_request__descriptor 
   "Fleetloop__V1__ListTrialsRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__ListTrialsRequest),
-  3,
+  4,
   fleetloop__v1__list_trials_request__field_descriptors,
   fleetloop__v1__list_trials_request__field_indices_by_name,
-  1,  fleetloop__v1__list_trials_request__number_ranges,
+  2,  fleetloop__v1__list_trials_request__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__list_trials_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -1919,7 +2037,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__ingest_statistics__quarantined_e
   (ProtobufCMessageInit) fleetloop__v1__ingest_statistics__quarantined_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__ingest_statistics__field_descriptors[9] =
+static const ProtobufCFieldDescriptor fleetloop__v1__ingest_statistics__field_descriptors[12] =
 {
   {
     "stored",
@@ -2029,8 +2147,46 @@ static const ProtobufCFieldDescriptor fleetloop__v1__ingest_statistics__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "damages",
+    20,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Fleetloop__V1__IngestStatistics, n_damages),
+    offsetof(Fleetloop__V1__IngestStatistics, damages),
+    &fleetloop__v1__log_damage__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "damages_in_all",
+    21,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__IngestStatistics, damages_in_all),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "uncatalogued",
+    22,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__IngestStatistics, uncatalogued),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__ingest_statistics__field_indices_by_name[] = {
+  9,   /* field[9] = damages */
+  10,   /* field[10] = damages_in_all */
   3,   /* field[3] = duplicates */
   7,   /* field[7] = free_bytes */
   4,   /* field[4] = incomplete */
@@ -2040,11 +2196,13 @@ static const unsigned fleetloop__v1__ingest_statistics__field_indices_by_name[] 
   2,   /* field[2] = redelivered */
   8,   /* field[8] = refused */
   0,   /* field[0] = stored */
+  11,   /* field[11] = uncatalogued */
 };
-static const ProtobufCIntRange fleetloop__v1__ingest_statistics__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__ingest_statistics__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 9 }
+  { 20, 9 },
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__ingest_statistics__descriptor =
 {
@@ -2054,11 +2212,192 @@ const ProtobufCMessageDescriptor fleetloop__v1__ingest_statistics__descriptor =
   "Fleetloop__V1__IngestStatistics",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__IngestStatistics),
-  9,
+  12,
   fleetloop__v1__ingest_statistics__field_descriptors,
   fleetloop__v1__ingest_statistics__field_indices_by_name,
-  1,  fleetloop__v1__ingest_statistics__number_ranges,
+  2,  fleetloop__v1__ingest_statistics__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__ingest_statistics__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__log_damage__field_descriptors[8] =
+{
+  {
+    "file",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__LogDamage, file),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "offset",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__LogDamage, offset),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "bytes",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__LogDamage, bytes),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lost",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Fleetloop__V1__LogDamage, n_lost),
+    offsetof(Fleetloop__V1__LogDamage, lost),
+    &fleetloop__v1__trial_name__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "lost_unnamed",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__LogDamage, lost_unnamed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "detected_unix_nanos",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__LogDamage, detected_unix_nanos),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "fingerprint",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__LogDamage, fingerprint),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "may_be_torn",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__LogDamage, may_be_torn),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__log_damage__field_indices_by_name[] = {
+  2,   /* field[2] = bytes */
+  5,   /* field[5] = detected_unix_nanos */
+  0,   /* field[0] = file */
+  6,   /* field[6] = fingerprint */
+  3,   /* field[3] = lost */
+  4,   /* field[4] = lost_unnamed */
+  7,   /* field[7] = may_be_torn */
+  1,   /* field[1] = offset */
+};
+static const ProtobufCIntRange fleetloop__v1__log_damage__number_ranges[2 + 1] =
+{
+  { 1, 0 },
+  { 8, 6 },
+  { 0, 8 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__log_damage__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.LogDamage",
+  "LogDamage",
+  "Fleetloop__V1__LogDamage",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__LogDamage),
+  8,
+  fleetloop__v1__log_damage__field_descriptors,
+  fleetloop__v1__log_damage__field_indices_by_name,
+  2,  fleetloop__v1__log_damage__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__log_damage__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__trial_name__field_descriptors[2] =
+{
+  {
+    "robot",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__TrialName, robot),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "trial_id",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__TrialName, trial_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__trial_name__field_indices_by_name[] = {
+  0,   /* field[0] = robot */
+  1,   /* field[1] = trial_id */
+};
+static const ProtobufCIntRange fleetloop__v1__trial_name__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__trial_name__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.TrialName",
+  "TrialName",
+  "Fleetloop__V1__TrialName",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__TrialName),
+  2,
+  fleetloop__v1__trial_name__field_descriptors,
+  fleetloop__v1__trial_name__field_indices_by_name,
+  1,  fleetloop__v1__trial_name__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__trial_name__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCEnumValue fleetloop__v1__trial_state__enum_values_by_number[6] =

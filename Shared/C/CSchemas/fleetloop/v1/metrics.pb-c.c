@@ -97,6 +97,51 @@ void   fleetloop__v1__get_metrics_response__free_unpacked
   assert(message->base.descriptor == &fleetloop__v1__get_metrics_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   fleetloop__v1__broken_part__init
+                     (Fleetloop__V1__BrokenPart         *message)
+{
+  static const Fleetloop__V1__BrokenPart init_value = FLEETLOOP__V1__BROKEN_PART__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__broken_part__get_packed_size
+                     (const Fleetloop__V1__BrokenPart *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__broken_part__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__broken_part__pack
+                     (const Fleetloop__V1__BrokenPart *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__broken_part__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__broken_part__pack_to_buffer
+                     (const Fleetloop__V1__BrokenPart *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__broken_part__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__BrokenPart *
+       fleetloop__v1__broken_part__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__BrokenPart *)
+     protobuf_c_message_unpack (&fleetloop__v1__broken_part__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__broken_part__free_unpacked
+                     (Fleetloop__V1__BrokenPart *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__broken_part__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 #define fleetloop__v1__get_metrics_request__field_descriptors NULL
 #define fleetloop__v1__get_metrics_request__field_indices_by_name NULL
 #define fleetloop__v1__get_metrics_request__number_ranges NULL
@@ -115,7 +160,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__get_metrics_request__descriptor 
   (ProtobufCMessageInit) fleetloop__v1__get_metrics_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__get_metrics_response__field_descriptors[1] =
+static const ProtobufCFieldDescriptor fleetloop__v1__get_metrics_response__field_descriptors[2] =
 {
   {
     "prometheus_text",
@@ -129,14 +174,27 @@ static const ProtobufCFieldDescriptor fleetloop__v1__get_metrics_response__field
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "broken_parts",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Fleetloop__V1__GetMetricsResponse, n_broken_parts),
+    offsetof(Fleetloop__V1__GetMetricsResponse, broken_parts),
+    &fleetloop__v1__broken_part__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__get_metrics_response__field_indices_by_name[] = {
+  1,   /* field[1] = broken_parts */
   0,   /* field[0] = prometheus_text */
 };
 static const ProtobufCIntRange fleetloop__v1__get_metrics_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__get_metrics_response__descriptor =
 {
@@ -146,11 +204,62 @@ const ProtobufCMessageDescriptor fleetloop__v1__get_metrics_response__descriptor
   "Fleetloop__V1__GetMetricsResponse",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__GetMetricsResponse),
-  1,
+  2,
   fleetloop__v1__get_metrics_response__field_descriptors,
   fleetloop__v1__get_metrics_response__field_indices_by_name,
   1,  fleetloop__v1__get_metrics_response__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__get_metrics_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__broken_part__field_descriptors[2] =
+{
+  {
+    "part",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__BrokenPart, part),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reason",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__BrokenPart, reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__broken_part__field_indices_by_name[] = {
+  0,   /* field[0] = part */
+  1,   /* field[1] = reason */
+};
+static const ProtobufCIntRange fleetloop__v1__broken_part__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__broken_part__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.BrokenPart",
+  "BrokenPart",
+  "Fleetloop__V1__BrokenPart",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__BrokenPart),
+  2,
+  fleetloop__v1__broken_part__field_descriptors,
+  fleetloop__v1__broken_part__field_indices_by_name,
+  1,  fleetloop__v1__broken_part__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__broken_part__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCMethodDescriptor fleetloop__v1__metrics_service__method_descriptors[1] =

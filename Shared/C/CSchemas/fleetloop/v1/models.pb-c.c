@@ -1011,7 +1011,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__model_manifest__metrics_entry__d
   (ProtobufCMessageInit) fleetloop__v1__model_manifest__metrics_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__model_manifest__field_descriptors[17] =
+static const ProtobufCFieldDescriptor fleetloop__v1__model_manifest__field_descriptors[18] =
 {
   {
     "version",
@@ -1217,6 +1217,18 @@ static const ProtobufCFieldDescriptor fleetloop__v1__model_manifest__field_descr
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "missing_trials",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ModelManifest, missing_trials),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__model_manifest__field_indices_by_name[] = {
   12,   /* field[12] = created_unix_nanos */
@@ -1226,6 +1238,7 @@ static const unsigned fleetloop__v1__model_manifest__field_indices_by_name[] = {
   15,   /* field[15] = joint_deviation */
   14,   /* field[14] = joint_mean */
   6,   /* field[6] = metrics */
+  17,   /* field[17] = missing_trials */
   9,   /* field[9] = optimizer_steps */
   8,   /* field[8] = parameters */
   1,   /* field[1] = parent */
@@ -1237,10 +1250,11 @@ static const unsigned fleetloop__v1__model_manifest__field_indices_by_name[] = {
   5,   /* field[5] = training */
   0,   /* field[0] = version */
 };
-static const ProtobufCIntRange fleetloop__v1__model_manifest__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__model_manifest__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 17 }
+  { 20, 17 },
+  { 0, 18 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__model_manifest__descriptor =
 {
@@ -1250,10 +1264,10 @@ const ProtobufCMessageDescriptor fleetloop__v1__model_manifest__descriptor =
   "Fleetloop__V1__ModelManifest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__ModelManifest),
-  17,
+  18,
   fleetloop__v1__model_manifest__field_descriptors,
   fleetloop__v1__model_manifest__field_indices_by_name,
-  1,  fleetloop__v1__model_manifest__number_ranges,
+  2,  fleetloop__v1__model_manifest__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__model_manifest__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

@@ -328,6 +328,141 @@ void   fleetloop__v1__list_alerts_response__free_unpacked
   assert(message->base.descriptor == &fleetloop__v1__list_alerts_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   fleetloop__v1__service_row__init
+                     (Fleetloop__V1__ServiceRow         *message)
+{
+  static const Fleetloop__V1__ServiceRow init_value = FLEETLOOP__V1__SERVICE_ROW__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__service_row__get_packed_size
+                     (const Fleetloop__V1__ServiceRow *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__service_row__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__service_row__pack
+                     (const Fleetloop__V1__ServiceRow *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__service_row__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__service_row__pack_to_buffer
+                     (const Fleetloop__V1__ServiceRow *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__service_row__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__ServiceRow *
+       fleetloop__v1__service_row__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__ServiceRow *)
+     protobuf_c_message_unpack (&fleetloop__v1__service_row__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__service_row__free_unpacked
+                     (Fleetloop__V1__ServiceRow *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__service_row__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   fleetloop__v1__list_services_request__init
+                     (Fleetloop__V1__ListServicesRequest         *message)
+{
+  static const Fleetloop__V1__ListServicesRequest init_value = FLEETLOOP__V1__LIST_SERVICES_REQUEST__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__list_services_request__get_packed_size
+                     (const Fleetloop__V1__ListServicesRequest *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_services_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__list_services_request__pack
+                     (const Fleetloop__V1__ListServicesRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_services_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__list_services_request__pack_to_buffer
+                     (const Fleetloop__V1__ListServicesRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_services_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__ListServicesRequest *
+       fleetloop__v1__list_services_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__ListServicesRequest *)
+     protobuf_c_message_unpack (&fleetloop__v1__list_services_request__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__list_services_request__free_unpacked
+                     (Fleetloop__V1__ListServicesRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__list_services_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   fleetloop__v1__list_services_response__init
+                     (Fleetloop__V1__ListServicesResponse         *message)
+{
+  static const Fleetloop__V1__ListServicesResponse init_value = FLEETLOOP__V1__LIST_SERVICES_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__list_services_response__get_packed_size
+                     (const Fleetloop__V1__ListServicesResponse *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_services_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__list_services_response__pack
+                     (const Fleetloop__V1__ListServicesResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_services_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__list_services_response__pack_to_buffer
+                     (const Fleetloop__V1__ListServicesResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_services_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__ListServicesResponse *
+       fleetloop__v1__list_services_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__ListServicesResponse *)
+     protobuf_c_message_unpack (&fleetloop__v1__list_services_response__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__list_services_response__free_unpacked
+                     (Fleetloop__V1__ListServicesResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__list_services_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   fleetloop__v1__acknowledge_alert_request__init
                      (Fleetloop__V1__AcknowledgeAlertRequest         *message)
 {
@@ -416,6 +551,51 @@ void   fleetloop__v1__resume_robot_request__free_unpacked
   if(!message)
     return;
   assert(message->base.descriptor == &fleetloop__v1__resume_robot_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   fleetloop__v1__resume_robot_response__init
+                     (Fleetloop__V1__ResumeRobotResponse         *message)
+{
+  static const Fleetloop__V1__ResumeRobotResponse init_value = FLEETLOOP__V1__RESUME_ROBOT_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__resume_robot_response__get_packed_size
+                     (const Fleetloop__V1__ResumeRobotResponse *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__resume_robot_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__resume_robot_response__pack
+                     (const Fleetloop__V1__ResumeRobotResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__resume_robot_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__resume_robot_response__pack_to_buffer
+                     (const Fleetloop__V1__ResumeRobotResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__resume_robot_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__ResumeRobotResponse *
+       fleetloop__v1__resume_robot_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__ResumeRobotResponse *)
+     protobuf_c_message_unpack (&fleetloop__v1__resume_robot_response__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__resume_robot_response__free_unpacked
+                     (Fleetloop__V1__ResumeRobotResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__resume_robot_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
 void   fleetloop__v1__watch_alerts_request__init
@@ -553,6 +733,96 @@ void   fleetloop__v1__watch_release_response__free_unpacked
   assert(message->base.descriptor == &fleetloop__v1__watch_release_response__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   fleetloop__v1__report_safety_request__init
+                     (Fleetloop__V1__ReportSafetyRequest         *message)
+{
+  static const Fleetloop__V1__ReportSafetyRequest init_value = FLEETLOOP__V1__REPORT_SAFETY_REQUEST__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__report_safety_request__get_packed_size
+                     (const Fleetloop__V1__ReportSafetyRequest *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__report_safety_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__report_safety_request__pack
+                     (const Fleetloop__V1__ReportSafetyRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__report_safety_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__report_safety_request__pack_to_buffer
+                     (const Fleetloop__V1__ReportSafetyRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__report_safety_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__ReportSafetyRequest *
+       fleetloop__v1__report_safety_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__ReportSafetyRequest *)
+     protobuf_c_message_unpack (&fleetloop__v1__report_safety_request__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__report_safety_request__free_unpacked
+                     (Fleetloop__V1__ReportSafetyRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__report_safety_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   fleetloop__v1__report_safety_response__init
+                     (Fleetloop__V1__ReportSafetyResponse         *message)
+{
+  static const Fleetloop__V1__ReportSafetyResponse init_value = FLEETLOOP__V1__REPORT_SAFETY_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__report_safety_response__get_packed_size
+                     (const Fleetloop__V1__ReportSafetyResponse *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__report_safety_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__report_safety_response__pack
+                     (const Fleetloop__V1__ReportSafetyResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__report_safety_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__report_safety_response__pack_to_buffer
+                     (const Fleetloop__V1__ReportSafetyResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__report_safety_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__ReportSafetyResponse *
+       fleetloop__v1__report_safety_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__ReportSafetyResponse *)
+     protobuf_c_message_unpack (&fleetloop__v1__report_safety_response__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__report_safety_response__free_unpacked
+                     (Fleetloop__V1__ReportSafetyResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__report_safety_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 static const ProtobufCFieldDescriptor fleetloop__v1__alert__labels_entry__field_descriptors[2] =
 {
   {
@@ -604,7 +874,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__alert__labels_entry__descriptor 
   (ProtobufCMessageInit) fleetloop__v1__alert__labels_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__alert__field_descriptors[14] =
+static const ProtobufCFieldDescriptor fleetloop__v1__alert__field_descriptors[15] =
 {
   {
     "alert_id",
@@ -774,6 +1044,18 @@ static const ProtobufCFieldDescriptor fleetloop__v1__alert__field_descriptors[14
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "subject",
+    15,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__Alert, subject),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__alert__field_indices_by_name[] = {
   11,   /* field[11] = acknowledged_by */
@@ -789,12 +1071,13 @@ static const unsigned fleetloop__v1__alert__field_indices_by_name[] = {
   2,   /* field[2] = severity */
   9,   /* field[9] = started_unix_nanos */
   3,   /* field[3] = state */
+  14,   /* field[14] = subject */
   7,   /* field[7] = summary */
 };
 static const ProtobufCIntRange fleetloop__v1__alert__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 14 }
+  { 0, 15 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__alert__descriptor =
 {
@@ -804,7 +1087,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__alert__descriptor =
   "Fleetloop__V1__Alert",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__Alert),
-  14,
+  15,
   fleetloop__v1__alert__field_descriptors,
   fleetloop__v1__alert__field_indices_by_name,
   1,  fleetloop__v1__alert__number_ranges,
@@ -1073,7 +1356,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__list_robots_response__descriptor
   (ProtobufCMessageInit) fleetloop__v1__list_robots_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__list_alerts_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor fleetloop__v1__list_alerts_request__field_descriptors[3] =
 {
   {
     "include_resolved",
@@ -1087,14 +1370,40 @@ static const ProtobufCFieldDescriptor fleetloop__v1__list_alerts_request__field_
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "page_size",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ListAlertsRequest, page_size),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "page_token",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ListAlertsRequest, page_token),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__list_alerts_request__field_indices_by_name[] = {
   0,   /* field[0] = include_resolved */
+  1,   /* field[1] = page_size */
+  2,   /* field[2] = page_token */
 };
 static const ProtobufCIntRange fleetloop__v1__list_alerts_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__list_alerts_request__descriptor =
 {
@@ -1104,14 +1413,14 @@ const ProtobufCMessageDescriptor fleetloop__v1__list_alerts_request__descriptor 
   "Fleetloop__V1__ListAlertsRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__ListAlertsRequest),
-  1,
+  3,
   fleetloop__v1__list_alerts_request__field_descriptors,
   fleetloop__v1__list_alerts_request__field_indices_by_name,
   1,  fleetloop__v1__list_alerts_request__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__list_alerts_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__list_alerts_response__field_descriptors[1] =
+static const ProtobufCFieldDescriptor fleetloop__v1__list_alerts_response__field_descriptors[2] =
 {
   {
     "alerts",
@@ -1125,14 +1434,27 @@ static const ProtobufCFieldDescriptor fleetloop__v1__list_alerts_response__field
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "next_page_token",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ListAlertsResponse, next_page_token),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__list_alerts_response__field_indices_by_name[] = {
   0,   /* field[0] = alerts */
+  1,   /* field[1] = next_page_token */
 };
 static const ProtobufCIntRange fleetloop__v1__list_alerts_response__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__list_alerts_response__descriptor =
 {
@@ -1142,11 +1464,157 @@ const ProtobufCMessageDescriptor fleetloop__v1__list_alerts_response__descriptor
   "Fleetloop__V1__ListAlertsResponse",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__ListAlertsResponse),
-  1,
+  2,
   fleetloop__v1__list_alerts_response__field_descriptors,
   fleetloop__v1__list_alerts_response__field_indices_by_name,
   1,  fleetloop__v1__list_alerts_response__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__list_alerts_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__service_row__field_descriptors[5] =
+{
+  {
+    "service",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ServiceRow, service),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "state",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ServiceRow, state),
+    &fleetloop__v1__service_state__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "since_unix_nanos",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ServiceRow, since_unix_nanos),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "answered_unix_nanos",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ServiceRow, answered_unix_nanos),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "detail",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ServiceRow, detail),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__service_row__field_indices_by_name[] = {
+  3,   /* field[3] = answered_unix_nanos */
+  4,   /* field[4] = detail */
+  0,   /* field[0] = service */
+  2,   /* field[2] = since_unix_nanos */
+  1,   /* field[1] = state */
+};
+static const ProtobufCIntRange fleetloop__v1__service_row__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 5 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__service_row__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ServiceRow",
+  "ServiceRow",
+  "Fleetloop__V1__ServiceRow",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__ServiceRow),
+  5,
+  fleetloop__v1__service_row__field_descriptors,
+  fleetloop__v1__service_row__field_indices_by_name,
+  1,  fleetloop__v1__service_row__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__service_row__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define fleetloop__v1__list_services_request__field_descriptors NULL
+#define fleetloop__v1__list_services_request__field_indices_by_name NULL
+#define fleetloop__v1__list_services_request__number_ranges NULL
+const ProtobufCMessageDescriptor fleetloop__v1__list_services_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ListServicesRequest",
+  "ListServicesRequest",
+  "Fleetloop__V1__ListServicesRequest",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__ListServicesRequest),
+  0,
+  fleetloop__v1__list_services_request__field_descriptors,
+  fleetloop__v1__list_services_request__field_indices_by_name,
+  0,  fleetloop__v1__list_services_request__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__list_services_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__list_services_response__field_descriptors[1] =
+{
+  {
+    "services",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Fleetloop__V1__ListServicesResponse, n_services),
+    offsetof(Fleetloop__V1__ListServicesResponse, services),
+    &fleetloop__v1__service_row__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__list_services_response__field_indices_by_name[] = {
+  0,   /* field[0] = services */
+};
+static const ProtobufCIntRange fleetloop__v1__list_services_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__list_services_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ListServicesResponse",
+  "ListServicesResponse",
+  "Fleetloop__V1__ListServicesResponse",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__ListServicesResponse),
+  1,
+  fleetloop__v1__list_services_response__field_descriptors,
+  fleetloop__v1__list_services_response__field_indices_by_name,
+  1,  fleetloop__v1__list_services_response__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__list_services_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor fleetloop__v1__acknowledge_alert_request__field_descriptors[2] =
@@ -1200,7 +1668,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__acknowledge_alert_request__descr
   (ProtobufCMessageInit) fleetloop__v1__acknowledge_alert_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__resume_robot_request__field_descriptors[2] =
+static const ProtobufCFieldDescriptor fleetloop__v1__resume_robot_request__field_descriptors[3] =
 {
   {
     "robot",
@@ -1226,15 +1694,28 @@ static const ProtobufCFieldDescriptor fleetloop__v1__resume_robot_request__field
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "reason",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ResumeRobotRequest, reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__resume_robot_request__field_indices_by_name[] = {
   1,   /* field[1] = by */
+  2,   /* field[2] = reason */
   0,   /* field[0] = robot */
 };
 static const ProtobufCIntRange fleetloop__v1__resume_robot_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 2 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__resume_robot_request__descriptor =
 {
@@ -1244,11 +1725,62 @@ const ProtobufCMessageDescriptor fleetloop__v1__resume_robot_request__descriptor
   "Fleetloop__V1__ResumeRobotRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__ResumeRobotRequest),
-  2,
+  3,
   fleetloop__v1__resume_robot_request__field_descriptors,
   fleetloop__v1__resume_robot_request__field_indices_by_name,
   1,  fleetloop__v1__resume_robot_request__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__resume_robot_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__resume_robot_response__field_descriptors[2] =
+{
+  {
+    "row",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ResumeRobotResponse, row),
+    &fleetloop__v1__robot_row__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "was_unhealthy",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ResumeRobotResponse, was_unhealthy),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__resume_robot_response__field_indices_by_name[] = {
+  0,   /* field[0] = row */
+  1,   /* field[1] = was_unhealthy */
+};
+static const ProtobufCIntRange fleetloop__v1__resume_robot_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__resume_robot_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ResumeRobotResponse",
+  "ResumeRobotResponse",
+  "Fleetloop__V1__ResumeRobotResponse",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__ResumeRobotResponse),
+  2,
+  fleetloop__v1__resume_robot_response__field_descriptors,
+  fleetloop__v1__resume_robot_response__field_indices_by_name,
+  1,  fleetloop__v1__resume_robot_response__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__resume_robot_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 #define fleetloop__v1__watch_alerts_request__field_descriptors NULL
@@ -1364,6 +1896,95 @@ const ProtobufCMessageDescriptor fleetloop__v1__watch_release_response__descript
   (ProtobufCMessageInit) fleetloop__v1__watch_release_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
+static const ProtobufCFieldDescriptor fleetloop__v1__report_safety_request__field_descriptors[2] =
+{
+  {
+    "robot",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ReportSafetyRequest, robot),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "events",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Fleetloop__V1__ReportSafetyRequest, n_events),
+    offsetof(Fleetloop__V1__ReportSafetyRequest, events),
+    &fleetloop__v1__safety_event__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__report_safety_request__field_indices_by_name[] = {
+  1,   /* field[1] = events */
+  0,   /* field[0] = robot */
+};
+static const ProtobufCIntRange fleetloop__v1__report_safety_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__report_safety_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ReportSafetyRequest",
+  "ReportSafetyRequest",
+  "Fleetloop__V1__ReportSafetyRequest",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__ReportSafetyRequest),
+  2,
+  fleetloop__v1__report_safety_request__field_descriptors,
+  fleetloop__v1__report_safety_request__field_indices_by_name,
+  1,  fleetloop__v1__report_safety_request__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__report_safety_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__report_safety_response__field_descriptors[1] =
+{
+  {
+    "number",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ReportSafetyResponse, number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__report_safety_response__field_indices_by_name[] = {
+  0,   /* field[0] = number */
+};
+static const ProtobufCIntRange fleetloop__v1__report_safety_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 1 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__report_safety_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ReportSafetyResponse",
+  "ReportSafetyResponse",
+  "Fleetloop__V1__ReportSafetyResponse",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__ReportSafetyResponse),
+  1,
+  fleetloop__v1__report_safety_response__field_descriptors,
+  fleetloop__v1__report_safety_response__field_indices_by_name,
+  1,  fleetloop__v1__report_safety_response__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__report_safety_response__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
 static const ProtobufCEnumValue fleetloop__v1__alert_severity__enum_values_by_number[4] =
 {
   { "ALERT_SEVERITY_UNSPECIFIED", "FLEETLOOP__V1__ALERT_SEVERITY__ALERT_SEVERITY_UNSPECIFIED", 0 },
@@ -1428,22 +2049,58 @@ const ProtobufCEnumDescriptor fleetloop__v1__alert_state__descriptor =
   fleetloop__v1__alert_state__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCMethodDescriptor fleetloop__v1__monitor_service__method_descriptors[6] =
+static const ProtobufCEnumValue fleetloop__v1__service_state__enum_values_by_number[4] =
+{
+  { "SERVICE_STATE_UNSPECIFIED", "FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_UNSPECIFIED", 0 },
+  { "SERVICE_STATE_SERVING", "FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_SERVING", 1 },
+  { "SERVICE_STATE_NOT_SERVING", "FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_NOT_SERVING", 2 },
+  { "SERVICE_STATE_UNRESPONSIVE", "FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_UNRESPONSIVE", 3 },
+};
+static const ProtobufCIntRange fleetloop__v1__service_state__value_ranges[] = {
+{0, 0},{0, 4}
+};
+static const ProtobufCEnumValueIndex fleetloop__v1__service_state__enum_values_by_name[4] =
+{
+  { "SERVICE_STATE_NOT_SERVING", 2 },
+  { "SERVICE_STATE_SERVING", 1 },
+  { "SERVICE_STATE_UNRESPONSIVE", 3 },
+  { "SERVICE_STATE_UNSPECIFIED", 0 },
+};
+const ProtobufCEnumDescriptor fleetloop__v1__service_state__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ServiceState",
+  "ServiceState",
+  "Fleetloop__V1__ServiceState",
+  "fleetloop.v1",
+  4,
+  fleetloop__v1__service_state__enum_values_by_number,
+  4,
+  fleetloop__v1__service_state__enum_values_by_name,
+  1,
+  fleetloop__v1__service_state__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCMethodDescriptor fleetloop__v1__monitor_service__method_descriptors[8] =
 {
   { "ListRobots", &fleetloop__v1__list_robots_request__descriptor, &fleetloop__v1__list_robots_response__descriptor },
+  { "ListServices", &fleetloop__v1__list_services_request__descriptor, &fleetloop__v1__list_services_response__descriptor },
   { "ListAlerts", &fleetloop__v1__list_alerts_request__descriptor, &fleetloop__v1__list_alerts_response__descriptor },
   { "AcknowledgeAlert", &fleetloop__v1__acknowledge_alert_request__descriptor, &fleetloop__v1__alert__descriptor },
-  { "ResumeRobot", &fleetloop__v1__resume_robot_request__descriptor, &fleetloop__v1__robot_row__descriptor },
+  { "ResumeRobot", &fleetloop__v1__resume_robot_request__descriptor, &fleetloop__v1__resume_robot_response__descriptor },
   { "WatchAlerts", &fleetloop__v1__watch_alerts_request__descriptor, &fleetloop__v1__alert__descriptor },
   { "WatchRelease", &fleetloop__v1__watch_release_request__descriptor, &fleetloop__v1__watch_release_response__descriptor },
+  { "ReportSafety", &fleetloop__v1__report_safety_request__descriptor, &fleetloop__v1__report_safety_response__descriptor },
 };
 const unsigned fleetloop__v1__monitor_service__method_indices_by_name[] = {
-  2,        /* AcknowledgeAlert */
-  1,        /* ListAlerts */
+  3,        /* AcknowledgeAlert */
+  2,        /* ListAlerts */
   0,        /* ListRobots */
-  3,        /* ResumeRobot */
-  4,        /* WatchAlerts */
-  5         /* WatchRelease */
+  1,        /* ListServices */
+  7,        /* ReportSafety */
+  4,        /* ResumeRobot */
+  5,        /* WatchAlerts */
+  6         /* WatchRelease */
 };
 const ProtobufCServiceDescriptor fleetloop__v1__monitor_service__descriptor =
 {
@@ -1452,7 +2109,7 @@ const ProtobufCServiceDescriptor fleetloop__v1__monitor_service__descriptor =
   "MonitorService",
   "Fleetloop__V1__MonitorService",
   "fleetloop.v1",
-  6,
+  8,
   fleetloop__v1__monitor_service__method_descriptors,
   fleetloop__v1__monitor_service__method_indices_by_name
 };
@@ -1464,13 +2121,21 @@ void fleetloop__v1__monitor_service__list_robots(ProtobufCService *service,
   assert(service->descriptor == &fleetloop__v1__monitor_service__descriptor);
   service->invoke(service, 0, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
+void fleetloop__v1__monitor_service__list_services(ProtobufCService *service,
+                                                   const Fleetloop__V1__ListServicesRequest *input,
+                                                   Fleetloop__V1__ListServicesResponse_Closure closure,
+                                                   void *closure_data)
+{
+  assert(service->descriptor == &fleetloop__v1__monitor_service__descriptor);
+  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
 void fleetloop__v1__monitor_service__list_alerts(ProtobufCService *service,
                                                  const Fleetloop__V1__ListAlertsRequest *input,
                                                  Fleetloop__V1__ListAlertsResponse_Closure closure,
                                                  void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__monitor_service__descriptor);
-  service->invoke(service, 1, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__monitor_service__acknowledge_alert(ProtobufCService *service,
                                                        const Fleetloop__V1__AcknowledgeAlertRequest *input,
@@ -1478,15 +2143,15 @@ void fleetloop__v1__monitor_service__acknowledge_alert(ProtobufCService *service
                                                        void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__monitor_service__descriptor);
-  service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__monitor_service__resume_robot(ProtobufCService *service,
                                                   const Fleetloop__V1__ResumeRobotRequest *input,
-                                                  Fleetloop__V1__RobotRow_Closure closure,
+                                                  Fleetloop__V1__ResumeRobotResponse_Closure closure,
                                                   void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__monitor_service__descriptor);
-  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__monitor_service__watch_alerts(ProtobufCService *service,
                                                   const Fleetloop__V1__WatchAlertsRequest *input,
@@ -1494,7 +2159,7 @@ void fleetloop__v1__monitor_service__watch_alerts(ProtobufCService *service,
                                                   void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__monitor_service__descriptor);
-  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__monitor_service__watch_release(ProtobufCService *service,
                                                    const Fleetloop__V1__WatchReleaseRequest *input,
@@ -1502,7 +2167,15 @@ void fleetloop__v1__monitor_service__watch_release(ProtobufCService *service,
                                                    void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__monitor_service__descriptor);
-  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
+void fleetloop__v1__monitor_service__report_safety(ProtobufCService *service,
+                                                   const Fleetloop__V1__ReportSafetyRequest *input,
+                                                   Fleetloop__V1__ReportSafetyResponse_Closure closure,
+                                                   void *closure_data)
+{
+  assert(service->descriptor == &fleetloop__v1__monitor_service__descriptor);
+  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__monitor_service__init (Fleetloop__V1__MonitorService_Service *service,
                                            Fleetloop__V1__MonitorService_ServiceDestroy destroy)

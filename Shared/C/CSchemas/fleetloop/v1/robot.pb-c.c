@@ -790,6 +790,141 @@ void   fleetloop__v1__resume_request__free_unpacked
   assert(message->base.descriptor == &fleetloop__v1__resume_request__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   fleetloop__v1__list_work_request__init
+                     (Fleetloop__V1__ListWorkRequest         *message)
+{
+  static const Fleetloop__V1__ListWorkRequest init_value = FLEETLOOP__V1__LIST_WORK_REQUEST__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__list_work_request__get_packed_size
+                     (const Fleetloop__V1__ListWorkRequest *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_work_request__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__list_work_request__pack
+                     (const Fleetloop__V1__ListWorkRequest *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_work_request__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__list_work_request__pack_to_buffer
+                     (const Fleetloop__V1__ListWorkRequest *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_work_request__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__ListWorkRequest *
+       fleetloop__v1__list_work_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__ListWorkRequest *)
+     protobuf_c_message_unpack (&fleetloop__v1__list_work_request__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__list_work_request__free_unpacked
+                     (Fleetloop__V1__ListWorkRequest *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__list_work_request__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   fleetloop__v1__open_order__init
+                     (Fleetloop__V1__OpenOrder         *message)
+{
+  static const Fleetloop__V1__OpenOrder init_value = FLEETLOOP__V1__OPEN_ORDER__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__open_order__get_packed_size
+                     (const Fleetloop__V1__OpenOrder *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__open_order__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__open_order__pack
+                     (const Fleetloop__V1__OpenOrder *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__open_order__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__open_order__pack_to_buffer
+                     (const Fleetloop__V1__OpenOrder *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__open_order__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__OpenOrder *
+       fleetloop__v1__open_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__OpenOrder *)
+     protobuf_c_message_unpack (&fleetloop__v1__open_order__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__open_order__free_unpacked
+                     (Fleetloop__V1__OpenOrder *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__open_order__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   fleetloop__v1__list_work_response__init
+                     (Fleetloop__V1__ListWorkResponse         *message)
+{
+  static const Fleetloop__V1__ListWorkResponse init_value = FLEETLOOP__V1__LIST_WORK_RESPONSE__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__list_work_response__get_packed_size
+                     (const Fleetloop__V1__ListWorkResponse *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_work_response__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__list_work_response__pack
+                     (const Fleetloop__V1__ListWorkResponse *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_work_response__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__list_work_response__pack_to_buffer
+                     (const Fleetloop__V1__ListWorkResponse *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__list_work_response__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__ListWorkResponse *
+       fleetloop__v1__list_work_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__ListWorkResponse *)
+     protobuf_c_message_unpack (&fleetloop__v1__list_work_response__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__list_work_response__free_unpacked
+                     (Fleetloop__V1__ListWorkResponse *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__list_work_response__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   fleetloop__v1__cancel_work_request__init
                      (Fleetloop__V1__CancelWorkRequest         *message)
 {
@@ -886,7 +1021,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__work_order__options_entry__descr
   (ProtobufCMessageInit) fleetloop__v1__work_order__options_entry__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__work_order__field_descriptors[6] =
+static const ProtobufCFieldDescriptor fleetloop__v1__work_order__field_descriptors[7] =
 {
   {
     "order_id",
@@ -960,6 +1095,18 @@ static const ProtobufCFieldDescriptor fleetloop__v1__work_order__field_descripto
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "when_resumed",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__WorkOrder, when_resumed),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__work_order__field_indices_by_name[] = {
   4,   /* field[4] = max_steps */
@@ -968,11 +1115,12 @@ static const unsigned fleetloop__v1__work_order__field_indices_by_name[] = {
   0,   /* field[0] = order_id */
   3,   /* field[3] = seeds */
   1,   /* field[1] = task */
+  6,   /* field[6] = when_resumed */
 };
 static const ProtobufCIntRange fleetloop__v1__work_order__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__work_order__descriptor =
 {
@@ -982,7 +1130,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__work_order__descriptor =
   "Fleetloop__V1__WorkOrder",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__WorkOrder),
-  6,
+  7,
   fleetloop__v1__work_order__field_descriptors,
   fleetloop__v1__work_order__field_indices_by_name,
   1,  fleetloop__v1__work_order__number_ranges,
@@ -1194,7 +1342,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__enqueue_response__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__enqueue_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__next_work_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor fleetloop__v1__next_work_request__field_descriptors[2] =
 {
   {
     "wait_millis",
@@ -1208,14 +1356,27 @@ static const ProtobufCFieldDescriptor fleetloop__v1__next_work_request__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "tasks",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Fleetloop__V1__NextWorkRequest, n_tasks),
+    offsetof(Fleetloop__V1__NextWorkRequest, tasks),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__next_work_request__field_indices_by_name[] = {
+  1,   /* field[1] = tasks */
   0,   /* field[0] = wait_millis */
 };
 static const ProtobufCIntRange fleetloop__v1__next_work_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__next_work_request__descriptor =
 {
@@ -1225,7 +1386,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__next_work_request__descriptor =
   "Fleetloop__V1__NextWorkRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__NextWorkRequest),
-  1,
+  2,
   fleetloop__v1__next_work_request__field_descriptors,
   fleetloop__v1__next_work_request__field_indices_by_name,
   1,  fleetloop__v1__next_work_request__number_ranges,
@@ -1994,7 +2155,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__get_robot_status_request__descri
   (ProtobufCMessageInit) fleetloop__v1__get_robot_status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__robot_status__field_descriptors[5] =
+static const ProtobufCFieldDescriptor fleetloop__v1__robot_status__field_descriptors[7] =
 {
   {
     "heartbeat",
@@ -2056,18 +2217,44 @@ static const ProtobufCFieldDescriptor fleetloop__v1__robot_status__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "held",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__RobotStatus, held),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "tasks",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_STRING,
+    offsetof(Fleetloop__V1__RobotStatus, n_tasks),
+    offsetof(Fleetloop__V1__RobotStatus, tasks),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__robot_status__field_indices_by_name[] = {
   4,   /* field[4] = acknowledged */
   3,   /* field[3] = filed */
   0,   /* field[0] = heartbeat */
+  5,   /* field[5] = held */
   2,   /* field[2] = running */
+  6,   /* field[6] = tasks */
   1,   /* field[1] = waiting */
 };
 static const ProtobufCIntRange fleetloop__v1__robot_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__robot_status__descriptor =
 {
@@ -2077,7 +2264,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__robot_status__descriptor =
   "Fleetloop__V1__RobotStatus",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__RobotStatus),
-  5,
+  7,
   fleetloop__v1__robot_status__field_descriptors,
   fleetloop__v1__robot_status__field_indices_by_name,
   1,  fleetloop__v1__robot_status__number_ranges,
@@ -2122,9 +2309,42 @@ const ProtobufCMessageDescriptor fleetloop__v1__stop_request__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__stop_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-#define fleetloop__v1__resume_request__field_descriptors NULL
-#define fleetloop__v1__resume_request__field_indices_by_name NULL
-#define fleetloop__v1__resume_request__number_ranges NULL
+static const ProtobufCFieldDescriptor fleetloop__v1__resume_request__field_descriptors[2] =
+{
+  {
+    "continue_work",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ResumeRequest, continue_work),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reason",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ResumeRequest, reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__resume_request__field_indices_by_name[] = {
+  0,   /* field[0] = continue_work */
+  1,   /* field[1] = reason */
+};
+static const ProtobufCIntRange fleetloop__v1__resume_request__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
 const ProtobufCMessageDescriptor fleetloop__v1__resume_request__descriptor =
 {
   PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
@@ -2133,11 +2353,183 @@ const ProtobufCMessageDescriptor fleetloop__v1__resume_request__descriptor =
   "Fleetloop__V1__ResumeRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__ResumeRequest),
-  0,
+  2,
   fleetloop__v1__resume_request__field_descriptors,
   fleetloop__v1__resume_request__field_indices_by_name,
-  0,  fleetloop__v1__resume_request__number_ranges,
+  1,  fleetloop__v1__resume_request__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__resume_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+#define fleetloop__v1__list_work_request__field_descriptors NULL
+#define fleetloop__v1__list_work_request__field_indices_by_name NULL
+#define fleetloop__v1__list_work_request__number_ranges NULL
+const ProtobufCMessageDescriptor fleetloop__v1__list_work_request__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ListWorkRequest",
+  "ListWorkRequest",
+  "Fleetloop__V1__ListWorkRequest",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__ListWorkRequest),
+  0,
+  fleetloop__v1__list_work_request__field_descriptors,
+  fleetloop__v1__list_work_request__field_indices_by_name,
+  0,  fleetloop__v1__list_work_request__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__list_work_request__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__open_order__field_descriptors[6] =
+{
+  {
+    "order_id",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__OpenOrder, order_id),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "task",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__OpenOrder, task),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "mode",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__OpenOrder, mode),
+    &fleetloop__v1__control_mode__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "trials",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__OpenOrder, trials),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "running",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__OpenOrder, running),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "held",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__OpenOrder, held),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__open_order__field_indices_by_name[] = {
+  5,   /* field[5] = held */
+  2,   /* field[2] = mode */
+  0,   /* field[0] = order_id */
+  4,   /* field[4] = running */
+  1,   /* field[1] = task */
+  3,   /* field[3] = trials */
+};
+static const ProtobufCIntRange fleetloop__v1__open_order__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 6 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__open_order__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.OpenOrder",
+  "OpenOrder",
+  "Fleetloop__V1__OpenOrder",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__OpenOrder),
+  6,
+  fleetloop__v1__open_order__field_descriptors,
+  fleetloop__v1__open_order__field_indices_by_name,
+  1,  fleetloop__v1__open_order__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__open_order__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__list_work_response__field_descriptors[2] =
+{
+  {
+    "orders",
+    1,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Fleetloop__V1__ListWorkResponse, n_orders),
+    offsetof(Fleetloop__V1__ListWorkResponse, orders),
+    &fleetloop__v1__open_order__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "total",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ListWorkResponse, total),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__list_work_response__field_indices_by_name[] = {
+  0,   /* field[0] = orders */
+  1,   /* field[1] = total */
+};
+static const ProtobufCIntRange fleetloop__v1__list_work_response__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__list_work_response__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.ListWorkResponse",
+  "ListWorkResponse",
+  "Fleetloop__V1__ListWorkResponse",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__ListWorkResponse),
+  2,
+  fleetloop__v1__list_work_response__field_descriptors,
+  fleetloop__v1__list_work_response__field_indices_by_name,
+  1,  fleetloop__v1__list_work_response__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__list_work_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor fleetloop__v1__cancel_work_request__field_descriptors[1] =
@@ -2178,24 +2570,26 @@ const ProtobufCMessageDescriptor fleetloop__v1__cancel_work_request__descriptor 
   (ProtobufCMessageInit) fleetloop__v1__cancel_work_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCMethodDescriptor fleetloop__v1__robot_service__method_descriptors[7] =
+static const ProtobufCMethodDescriptor fleetloop__v1__robot_service__method_descriptors[8] =
 {
   { "NextWork", &fleetloop__v1__next_work_request__descriptor, &fleetloop__v1__next_work_response__descriptor },
   { "Control", &fleetloop__v1__control_request__descriptor, &fleetloop__v1__control_response__descriptor },
   { "Enqueue", &fleetloop__v1__work_order__descriptor, &fleetloop__v1__enqueue_response__descriptor },
+  { "ListWork", &fleetloop__v1__list_work_request__descriptor, &fleetloop__v1__list_work_response__descriptor },
   { "CancelWork", &fleetloop__v1__cancel_work_request__descriptor, &fleetloop__v1__robot_status__descriptor },
   { "GetStatus", &fleetloop__v1__get_robot_status_request__descriptor, &fleetloop__v1__robot_status__descriptor },
   { "Stop", &fleetloop__v1__stop_request__descriptor, &fleetloop__v1__robot_status__descriptor },
   { "Resume", &fleetloop__v1__resume_request__descriptor, &fleetloop__v1__robot_status__descriptor },
 };
 const unsigned fleetloop__v1__robot_service__method_indices_by_name[] = {
-  3,        /* CancelWork */
+  4,        /* CancelWork */
   1,        /* Control */
   2,        /* Enqueue */
-  4,        /* GetStatus */
+  5,        /* GetStatus */
+  3,        /* ListWork */
   0,        /* NextWork */
-  6,        /* Resume */
-  5         /* Stop */
+  7,        /* Resume */
+  6         /* Stop */
 };
 const ProtobufCServiceDescriptor fleetloop__v1__robot_service__descriptor =
 {
@@ -2204,7 +2598,7 @@ const ProtobufCServiceDescriptor fleetloop__v1__robot_service__descriptor =
   "RobotService",
   "Fleetloop__V1__RobotService",
   "fleetloop.v1",
-  7,
+  8,
   fleetloop__v1__robot_service__method_descriptors,
   fleetloop__v1__robot_service__method_indices_by_name
 };
@@ -2232,13 +2626,21 @@ void fleetloop__v1__robot_service__enqueue(ProtobufCService *service,
   assert(service->descriptor == &fleetloop__v1__robot_service__descriptor);
   service->invoke(service, 2, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
+void fleetloop__v1__robot_service__list_work(ProtobufCService *service,
+                                             const Fleetloop__V1__ListWorkRequest *input,
+                                             Fleetloop__V1__ListWorkResponse_Closure closure,
+                                             void *closure_data)
+{
+  assert(service->descriptor == &fleetloop__v1__robot_service__descriptor);
+  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+}
 void fleetloop__v1__robot_service__cancel_work(ProtobufCService *service,
                                                const Fleetloop__V1__CancelWorkRequest *input,
                                                Fleetloop__V1__RobotStatus_Closure closure,
                                                void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__robot_service__descriptor);
-  service->invoke(service, 3, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__robot_service__get_status(ProtobufCService *service,
                                               const Fleetloop__V1__GetRobotStatusRequest *input,
@@ -2246,7 +2648,7 @@ void fleetloop__v1__robot_service__get_status(ProtobufCService *service,
                                               void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__robot_service__descriptor);
-  service->invoke(service, 4, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__robot_service__stop(ProtobufCService *service,
                                         const Fleetloop__V1__StopRequest *input,
@@ -2254,7 +2656,7 @@ void fleetloop__v1__robot_service__stop(ProtobufCService *service,
                                         void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__robot_service__descriptor);
-  service->invoke(service, 5, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__robot_service__resume(ProtobufCService *service,
                                           const Fleetloop__V1__ResumeRequest *input,
@@ -2262,7 +2664,7 @@ void fleetloop__v1__robot_service__resume(ProtobufCService *service,
                                           void *closure_data)
 {
   assert(service->descriptor == &fleetloop__v1__robot_service__descriptor);
-  service->invoke(service, 6, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
+  service->invoke(service, 7, (const ProtobufCMessage *) input, (ProtobufCClosure) closure, closure_data);
 }
 void fleetloop__v1__robot_service__init (Fleetloop__V1__RobotService_Service *service,
                                          Fleetloop__V1__RobotService_ServiceDestroy destroy)

@@ -1056,7 +1056,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__release__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__release__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__desired_version__field_descriptors[4] =
+static const ProtobufCFieldDescriptor fleetloop__v1__desired_version__field_descriptors[8] =
 {
   {
     "robot",
@@ -1106,17 +1106,69 @@ static const ProtobufCFieldDescriptor fleetloop__v1__desired_version__field_desc
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "epoch",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__DesiredVersion, epoch),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest_sha256",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__DesiredVersion, manifest_sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "remove",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__DesiredVersion, remove),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "decided_unix_nanos",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_INT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__DesiredVersion, decided_unix_nanos),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__desired_version__field_indices_by_name[] = {
+  7,   /* field[7] = decided_unix_nanos */
+  4,   /* field[4] = epoch */
   3,   /* field[3] = generation */
+  5,   /* field[5] = manifest_sha256 */
   2,   /* field[2] = release_id */
+  6,   /* field[6] = remove */
   0,   /* field[0] = robot */
   1,   /* field[1] = version */
 };
 static const ProtobufCIntRange fleetloop__v1__desired_version__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__desired_version__descriptor =
 {
@@ -1126,7 +1178,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__desired_version__descriptor =
   "Fleetloop__V1__DesiredVersion",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__DesiredVersion),
-  4,
+  8,
   fleetloop__v1__desired_version__field_descriptors,
   fleetloop__v1__desired_version__field_indices_by_name,
   1,  fleetloop__v1__desired_version__number_ranges,
@@ -1977,7 +2029,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__get_desired_version_request__des
   (ProtobufCMessageInit) fleetloop__v1__get_desired_version_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__report_version_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor fleetloop__v1__report_version_request__field_descriptors[5] =
 {
   {
     "robot",
@@ -2004,18 +2056,6 @@ static const ProtobufCFieldDescriptor fleetloop__v1__report_version_request__fie
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
-    "generation",
-    3,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_UINT64,
-    0,   /* quantifier_offset */
-    offsetof(Fleetloop__V1__ReportVersionRequest, generation),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
-  {
     "error",
     4,
     PROTOBUF_C_LABEL_NONE,
@@ -2027,17 +2067,43 @@ static const ProtobufCFieldDescriptor fleetloop__v1__report_version_request__fie
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "following",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_MESSAGE,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ReportVersionRequest, following),
+    &fleetloop__v1__desired_version__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest_sha256",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ReportVersionRequest, manifest_sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__report_version_request__field_indices_by_name[] = {
-  3,   /* field[3] = error */
-  2,   /* field[2] = generation */
+  2,   /* field[2] = error */
+  3,   /* field[3] = following */
+  4,   /* field[4] = manifest_sha256 */
   0,   /* field[0] = robot */
   1,   /* field[1] = version */
 };
-static const ProtobufCIntRange fleetloop__v1__report_version_request__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__report_version_request__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 4, 2 },
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__report_version_request__descriptor =
 {
@@ -2047,10 +2113,10 @@ const ProtobufCMessageDescriptor fleetloop__v1__report_version_request__descript
   "Fleetloop__V1__ReportVersionRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__ReportVersionRequest),
-  4,
+  5,
   fleetloop__v1__report_version_request__field_descriptors,
   fleetloop__v1__report_version_request__field_indices_by_name,
-  1,  fleetloop__v1__report_version_request__number_ranges,
+  2,  fleetloop__v1__report_version_request__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__report_version_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -2072,7 +2138,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__get_fleet_versions_request__desc
   (ProtobufCMessageInit) fleetloop__v1__get_fleet_versions_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__robot_version__field_descriptors[7] =
+static const ProtobufCFieldDescriptor fleetloop__v1__robot_version__field_descriptors[8] =
 {
   {
     "robot",
@@ -2158,8 +2224,21 @@ static const ProtobufCFieldDescriptor fleetloop__v1__robot_version__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "adopted",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BOOL,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__RobotVersion, adopted),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__robot_version__field_indices_by_name[] = {
+  7,   /* field[7] = adopted */
   1,   /* field[1] = desired */
   6,   /* field[6] = error */
   3,   /* field[3] = generation */
@@ -2171,7 +2250,7 @@ static const unsigned fleetloop__v1__robot_version__field_indices_by_name[] = {
 static const ProtobufCIntRange fleetloop__v1__robot_version__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__robot_version__descriptor =
 {
@@ -2181,7 +2260,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__robot_version__descriptor =
   "Fleetloop__V1__RobotVersion",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__RobotVersion),
-  7,
+  8,
   fleetloop__v1__robot_version__field_descriptors,
   fleetloop__v1__robot_version__field_indices_by_name,
   1,  fleetloop__v1__robot_version__number_ranges,

@@ -187,7 +187,7 @@ void   fleetloop__v1__telemetry_event__free_unpacked
   assert(message->base.descriptor == &fleetloop__v1__telemetry_event__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor fleetloop__v1__heartbeat__field_descriptors[18] =
+static const ProtobufCFieldDescriptor fleetloop__v1__heartbeat__field_descriptors[21] =
 {
   {
     "robot",
@@ -405,6 +405,42 @@ static const ProtobufCFieldDescriptor fleetloop__v1__heartbeat__field_descriptor
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "stop_reason",
+    30,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__Heartbeat, stop_reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "resume_reason",
+    31,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__Heartbeat, resume_reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "unkept",
+    32,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__Heartbeat, unkept),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__heartbeat__field_indices_by_name[] = {
   14,   /* field[14] = action_p50_micros */
@@ -418,18 +454,22 @@ static const unsigned fleetloop__v1__heartbeat__field_indices_by_name[] = {
   17,   /* field[17] = install_error */
   9,   /* field[9] = link */
   4,   /* field[4] = model_version */
+  19,   /* field[19] = resume_reason */
   0,   /* field[0] = robot */
   16,   /* field[16] = sent_unix_nanos */
   8,   /* field[8] = spooled_bytes */
   7,   /* field[7] = spooled_trials */
   3,   /* field[3] = state */
   13,   /* field[13] = steps */
+  18,   /* field[18] = stop_reason */
   10,   /* field[10] = trials_started */
+  20,   /* field[20] = unkept */
 };
-static const ProtobufCIntRange fleetloop__v1__heartbeat__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__heartbeat__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 18 }
+  { 30, 18 },
+  { 0, 21 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__heartbeat__descriptor =
 {
@@ -439,14 +479,14 @@ const ProtobufCMessageDescriptor fleetloop__v1__heartbeat__descriptor =
   "Fleetloop__V1__Heartbeat",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__Heartbeat),
-  18,
+  21,
   fleetloop__v1__heartbeat__field_descriptors,
   fleetloop__v1__heartbeat__field_indices_by_name,
-  1,  fleetloop__v1__heartbeat__number_ranges,
+  2,  fleetloop__v1__heartbeat__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__heartbeat__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__safety_event__field_descriptors[5] =
+static const ProtobufCFieldDescriptor fleetloop__v1__safety_event__field_descriptors[7] =
 {
   {
     "robot",
@@ -508,18 +548,44 @@ static const ProtobufCFieldDescriptor fleetloop__v1__safety_event__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "session",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__SafetyEvent, session),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "number",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__SafetyEvent, number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__safety_event__field_indices_by_name[] = {
   3,   /* field[3] = detail */
   2,   /* field[2] = kind */
+  6,   /* field[6] = number */
   0,   /* field[0] = robot */
+  5,   /* field[5] = session */
   4,   /* field[4] = time_unix_nanos */
   1,   /* field[1] = trial_id */
 };
 static const ProtobufCIntRange fleetloop__v1__safety_event__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__safety_event__descriptor =
 {
@@ -529,7 +595,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__safety_event__descriptor =
   "Fleetloop__V1__SafetyEvent",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__SafetyEvent),
-  5,
+  7,
   fleetloop__v1__safety_event__field_descriptors,
   fleetloop__v1__safety_event__field_indices_by_name,
   1,  fleetloop__v1__safety_event__number_ranges,

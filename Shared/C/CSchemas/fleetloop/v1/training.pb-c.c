@@ -438,7 +438,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__start_training_request__descript
   (ProtobufCMessageInit) fleetloop__v1__start_training_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__training_progress__field_descriptors[11] =
+static const ProtobufCFieldDescriptor fleetloop__v1__training_progress__field_descriptors[12] =
 {
   {
     "job_id",
@@ -572,11 +572,24 @@ static const ProtobufCFieldDescriptor fleetloop__v1__training_progress__field_de
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "missing_trials",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__TrainingProgress, missing_trials),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__training_progress__field_indices_by_name[] = {
   8,   /* field[8] = elapsed_seconds */
   10,   /* field[10] = error */
   0,   /* field[0] = job_id */
+  11,   /* field[11] = missing_trials */
   9,   /* field[9] = remaining_seconds */
   7,   /* field[7] = samples_per_second */
   2,   /* field[2] = state */
@@ -586,10 +599,11 @@ static const unsigned fleetloop__v1__training_progress__field_indices_by_name[] 
   6,   /* field[6] = validation_loss */
   1,   /* field[1] = version */
 };
-static const ProtobufCIntRange fleetloop__v1__training_progress__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__training_progress__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 11 }
+  { 20, 11 },
+  { 0, 12 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__training_progress__descriptor =
 {
@@ -599,10 +613,10 @@ const ProtobufCMessageDescriptor fleetloop__v1__training_progress__descriptor =
   "Fleetloop__V1__TrainingProgress",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__TrainingProgress),
-  11,
+  12,
   fleetloop__v1__training_progress__field_descriptors,
   fleetloop__v1__training_progress__field_indices_by_name,
-  1,  fleetloop__v1__training_progress__number_ranges,
+  2,  fleetloop__v1__training_progress__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__training_progress__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

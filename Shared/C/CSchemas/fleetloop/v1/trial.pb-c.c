@@ -972,7 +972,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__trial_video__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__trial_video__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__trial_event__field_descriptors[7] =
+static const ProtobufCFieldDescriptor fleetloop__v1__trial_event__field_descriptors[8] =
 {
   {
     "robot",
@@ -1058,20 +1058,34 @@ static const ProtobufCFieldDescriptor fleetloop__v1__trial_event__field_descript
     0 | PROTOBUF_C_FIELD_FLAG_ONEOF,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "missing",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__TrialEvent, missing),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__trial_event__field_indices_by_name[] = {
   6,   /* field[6] = end */
   3,   /* field[3] = header */
+  7,   /* field[7] = missing */
   2,   /* field[2] = number */
   0,   /* field[0] = robot */
   4,   /* field[4] = steps */
   1,   /* field[1] = trial_id */
   5,   /* field[5] = video */
 };
-static const ProtobufCIntRange fleetloop__v1__trial_event__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__trial_event__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 7 }
+  { 20, 7 },
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__trial_event__descriptor =
 {
@@ -1081,14 +1095,14 @@ const ProtobufCMessageDescriptor fleetloop__v1__trial_event__descriptor =
   "Fleetloop__V1__TrialEvent",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__TrialEvent),
-  7,
+  8,
   fleetloop__v1__trial_event__field_descriptors,
   fleetloop__v1__trial_event__field_indices_by_name,
-  1,  fleetloop__v1__trial_event__number_ranges,
+  2,  fleetloop__v1__trial_event__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__trial_event__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__trial_summary__field_descriptors[8] =
+static const ProtobufCFieldDescriptor fleetloop__v1__trial_summary__field_descriptors[9] =
 {
   {
     "header",
@@ -1186,6 +1200,18 @@ static const ProtobufCFieldDescriptor fleetloop__v1__trial_summary__field_descri
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "number",
+    20,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__TrialSummary, number),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__trial_summary__field_indices_by_name[] = {
   2,   /* field[2] = bytes */
@@ -1193,14 +1219,16 @@ static const unsigned fleetloop__v1__trial_summary__field_indices_by_name[] = {
   7,   /* field[7] = fallback_steps */
   0,   /* field[0] = header */
   6,   /* field[6] = labelled_steps */
+  8,   /* field[8] = number */
   4,   /* field[4] = quarantined */
   5,   /* field[5] = reasons */
   3,   /* field[3] = stored_unix_nanos */
 };
-static const ProtobufCIntRange fleetloop__v1__trial_summary__number_ranges[1 + 1] =
+static const ProtobufCIntRange fleetloop__v1__trial_summary__number_ranges[2 + 1] =
 {
   { 1, 0 },
-  { 0, 8 }
+  { 20, 8 },
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__trial_summary__descriptor =
 {
@@ -1210,10 +1238,10 @@ const ProtobufCMessageDescriptor fleetloop__v1__trial_summary__descriptor =
   "Fleetloop__V1__TrialSummary",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__TrialSummary),
-  8,
+  9,
   fleetloop__v1__trial_summary__field_descriptors,
   fleetloop__v1__trial_summary__field_indices_by_name,
-  1,  fleetloop__v1__trial_summary__number_ranges,
+  2,  fleetloop__v1__trial_summary__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__trial_summary__init,
   NULL,NULL,NULL    /* reserved[123] */
 };

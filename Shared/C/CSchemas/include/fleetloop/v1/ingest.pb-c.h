@@ -33,6 +33,8 @@ typedef struct Fleetloop__V1__SummarizeOutcomesResponse Fleetloop__V1__Summarize
 typedef struct Fleetloop__V1__GetIngestStatisticsRequest Fleetloop__V1__GetIngestStatisticsRequest;
 typedef struct Fleetloop__V1__IngestStatistics Fleetloop__V1__IngestStatistics;
 typedef struct Fleetloop__V1__IngestStatistics__QuarantinedEntry Fleetloop__V1__IngestStatistics__QuarantinedEntry;
+typedef struct Fleetloop__V1__LogDamage Fleetloop__V1__LogDamage;
+typedef struct Fleetloop__V1__TrialName Fleetloop__V1__TrialName;
 
 
 /* --- enums --- */
@@ -55,7 +57,7 @@ typedef enum _Fleetloop__V1__TrialState {
    */
   FLEETLOOP__V1__TRIAL_STATE__TRIAL_STATE_QUARANTINED = 3,
   /*
-   * Some events are missing; send them (or all of it) through Upload.
+   * Not stored: some events are missing, or there is no room now. Send the whole trial through Upload.
    */
   FLEETLOOP__V1__TRIAL_STATE__TRIAL_STATE_INCOMPLETE = 4,
   /*
@@ -93,7 +95,8 @@ struct  Fleetloop__V1__TrialAcknowledgement
   size_t n_reasons;
   char **reasons;
   /*
-   * With INCOMPLETE: what is missing.
+   * With INCOMPLETE: what is missing, for people; an upload is always the whole trial. Of more than 64 holes the last
+   * range named is an open one.
    */
   size_t n_missing;
   Fleetloop__V1__EventRange **missing;
@@ -166,10 +169,15 @@ struct  Fleetloop__V1__TrialQuery
    */
   size_t n_outcomes;
   Fleetloop__V1__Outcome *outcomes;
+  /*
+   * Only trials stored behind this one (`TrialSummary.number`); 0 for all. Who follows what is stored asks for what came
+   * behind the last number that it saw: clocks may jump, numbers only grow.
+   */
+  uint64_t after_number;
 };
 #define FLEETLOOP__V1__TRIAL_QUERY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__trial_query__descriptor) \
-    , 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0,NULL, 0,NULL, 0, 0,NULL }
+    , 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, 0, 0, 0,NULL, 0,NULL, 0, 0,NULL, 0 }
 
 
 struct  Fleetloop__V1__ListTrialsRequest
@@ -181,13 +189,17 @@ struct  Fleetloop__V1__ListTrialsRequest
    */
   uint32_t page_size;
   /*
-   * From the last answer; empty for the first page.
+   * From the last answer; empty for the first page. Belongs to the same query and order.
    */
   char *page_token;
+  /*
+   * The latest stored first; else in the order of storing.
+   */
+  protobuf_c_boolean newest_first;
 };
 #define FLEETLOOP__V1__LIST_TRIALS_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__list_trials_request__descriptor) \
-    , NULL, 0, (char *)protobuf_c_empty_string }
+    , NULL, 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Fleetloop__V1__ListTrialsResponse
@@ -369,10 +381,73 @@ struct  Fleetloop__V1__IngestStatistics
    */
   uint64_t free_bytes;
   uint64_t refused;
+  /*
+   * What was found damaged in the trial log, oldest first; at most the last 100. `damages_in_all` counts them.
+   */
+  size_t n_damages;
+  Fleetloop__V1__LogDamage **damages;
+  uint64_t damages_in_all;
+  /*
+   * Trials that are durable in the log and wait for their place in the catalog: they are acknowledged, but neither listed
+   * nor counted yet. More than 0 for long says that the catalog cannot be written.
+   */
+  uint64_t uncatalogued;
 };
 #define FLEETLOOP__V1__INGEST_STATISTICS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__ingest_statistics__descriptor) \
-    , 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0 }
+    , 0, 0,NULL, 0, 0, 0, 0, 0, 0, 0, 0,NULL, 0, 0 }
+
+
+/*
+ * Damage that was found in the trial log. The file stays where it lies, as it was found: its other trials are read from it.
+ */
+struct  Fleetloop__V1__LogDamage
+{
+  ProtobufCMessage base;
+  /*
+   * Name of the log file, and which of its bytes are no good.
+   */
+  char *file;
+  uint64_t offset;
+  uint64_t bytes;
+  /*
+   * Trials that were there, as far as it is known; they are gone, unless their robot still has them.
+   */
+  size_t n_lost;
+  Fleetloop__V1__TrialName **lost;
+  /*
+   * Trials of that place whose names nobody knows.
+   */
+  uint64_t lost_unnamed;
+  int64_t detected_unix_nanos;
+  /*
+   * CRC-32 of the first bytes that stand there, or of the names of `lost` where nothing does: other damage in the same place has
+   * another.
+   */
+  uint32_t fingerprint;
+  /*
+   * The bytes lie behind the last good trial: a trial that was acknowledged may have been there, or a write that a power cut
+   * tore. The name in `lost` is then what the bytes say, which is not certain either.
+   */
+  protobuf_c_boolean may_be_torn;
+};
+#define FLEETLOOP__V1__LOG_DAMAGE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__log_damage__descriptor) \
+    , (char *)protobuf_c_empty_string, 0, 0, 0,NULL, 0, 0, 0, 0 }
+
+
+/*
+ * A trial by name.
+ */
+struct  Fleetloop__V1__TrialName
+{
+  ProtobufCMessage base;
+  char *robot;
+  char *trial_id;
+};
+#define FLEETLOOP__V1__TRIAL_NAME__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__trial_name__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 /* Fleetloop__V1__EventRange methods */
@@ -666,6 +741,44 @@ Fleetloop__V1__IngestStatistics *
 void   fleetloop__v1__ingest_statistics__free_unpacked
                      (Fleetloop__V1__IngestStatistics *message,
                       ProtobufCAllocator *allocator);
+/* Fleetloop__V1__LogDamage methods */
+void   fleetloop__v1__log_damage__init
+                     (Fleetloop__V1__LogDamage         *message);
+size_t fleetloop__v1__log_damage__get_packed_size
+                     (const Fleetloop__V1__LogDamage   *message);
+size_t fleetloop__v1__log_damage__pack
+                     (const Fleetloop__V1__LogDamage   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__log_damage__pack_to_buffer
+                     (const Fleetloop__V1__LogDamage   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__LogDamage *
+       fleetloop__v1__log_damage__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__log_damage__free_unpacked
+                     (Fleetloop__V1__LogDamage *message,
+                      ProtobufCAllocator *allocator);
+/* Fleetloop__V1__TrialName methods */
+void   fleetloop__v1__trial_name__init
+                     (Fleetloop__V1__TrialName         *message);
+size_t fleetloop__v1__trial_name__get_packed_size
+                     (const Fleetloop__V1__TrialName   *message);
+size_t fleetloop__v1__trial_name__pack
+                     (const Fleetloop__V1__TrialName   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__trial_name__pack_to_buffer
+                     (const Fleetloop__V1__TrialName   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__TrialName *
+       fleetloop__v1__trial_name__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__trial_name__free_unpacked
+                     (Fleetloop__V1__TrialName *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Fleetloop__V1__EventRange_Closure)
@@ -718,6 +831,12 @@ typedef void (*Fleetloop__V1__IngestStatistics__QuarantinedEntry_Closure)
                   void *closure_data);
 typedef void (*Fleetloop__V1__IngestStatistics_Closure)
                  (const Fleetloop__V1__IngestStatistics *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__LogDamage_Closure)
+                 (const Fleetloop__V1__LogDamage *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__TrialName_Closure)
+                 (const Fleetloop__V1__TrialName *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -818,6 +937,8 @@ extern const ProtobufCMessageDescriptor fleetloop__v1__summarize_outcomes_respon
 extern const ProtobufCMessageDescriptor fleetloop__v1__get_ingest_statistics_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__ingest_statistics__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__ingest_statistics__quarantined_entry__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__log_damage__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__trial_name__descriptor;
 extern const ProtobufCServiceDescriptor fleetloop__v1__ingest_service__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -17,6 +17,7 @@ PROTOBUF_C__BEGIN_DECLS
 
 typedef struct Fleetloop__V1__GetMetricsRequest Fleetloop__V1__GetMetricsRequest;
 typedef struct Fleetloop__V1__GetMetricsResponse Fleetloop__V1__GetMetricsResponse;
+typedef struct Fleetloop__V1__BrokenPart Fleetloop__V1__BrokenPart;
 
 
 /* --- enums --- */
@@ -40,10 +41,35 @@ struct  Fleetloop__V1__GetMetricsResponse
    * Prometheus text exposition format, version 0.0.4.
    */
   char *prometheus_text;
+  /*
+   * Why the health service says NOT_SERVING; empty while it says SERVING.
+   */
+  size_t n_broken_parts;
+  Fleetloop__V1__BrokenPart **broken_parts;
 };
 #define FLEETLOOP__V1__GET_METRICS_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__get_metrics_response__descriptor) \
-    , (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, 0,NULL }
+
+
+/*
+ * A part without which a service cannot do its work.
+ */
+struct  Fleetloop__V1__BrokenPart
+{
+  ProtobufCMessage base;
+  /*
+   * "trial log", "database" and so on.
+   */
+  char *part;
+  /*
+   * What is wrong with it.
+   */
+  char *reason;
+};
+#define FLEETLOOP__V1__BROKEN_PART__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__broken_part__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 /* Fleetloop__V1__GetMetricsRequest methods */
@@ -84,6 +110,25 @@ Fleetloop__V1__GetMetricsResponse *
 void   fleetloop__v1__get_metrics_response__free_unpacked
                      (Fleetloop__V1__GetMetricsResponse *message,
                       ProtobufCAllocator *allocator);
+/* Fleetloop__V1__BrokenPart methods */
+void   fleetloop__v1__broken_part__init
+                     (Fleetloop__V1__BrokenPart         *message);
+size_t fleetloop__v1__broken_part__get_packed_size
+                     (const Fleetloop__V1__BrokenPart   *message);
+size_t fleetloop__v1__broken_part__pack
+                     (const Fleetloop__V1__BrokenPart   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__broken_part__pack_to_buffer
+                     (const Fleetloop__V1__BrokenPart   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__BrokenPart *
+       fleetloop__v1__broken_part__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__broken_part__free_unpacked
+                     (Fleetloop__V1__BrokenPart *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Fleetloop__V1__GetMetricsRequest_Closure)
@@ -91,6 +136,9 @@ typedef void (*Fleetloop__V1__GetMetricsRequest_Closure)
                   void *closure_data);
 typedef void (*Fleetloop__V1__GetMetricsResponse_Closure)
                  (const Fleetloop__V1__GetMetricsResponse *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__BrokenPart_Closure)
+                 (const Fleetloop__V1__BrokenPart *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -121,6 +169,7 @@ void fleetloop__v1__metrics_service__get_metrics(ProtobufCService *service,
 
 extern const ProtobufCMessageDescriptor fleetloop__v1__get_metrics_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__get_metrics_response__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__broken_part__descriptor;
 extern const ProtobufCServiceDescriptor fleetloop__v1__metrics_service__descriptor;
 
 PROTOBUF_C__END_DECLS

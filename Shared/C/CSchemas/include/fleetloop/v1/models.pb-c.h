@@ -206,7 +206,7 @@ struct  Fleetloop__V1__ModelManifest
   double samples_per_second;
   int64_t created_unix_nanos;
   /*
-   * After this a robot refuses it; 0 for never.
+   * After this nobody loads it any more, and a robot begins no trial with it; a trial that runs ends with it. 0 for never.
    */
   int64_t expires_unix_nanos;
   /*
@@ -217,13 +217,18 @@ struct  Fleetloop__V1__ModelManifest
   size_t n_joint_deviation;
   float *joint_deviation;
   /*
-   * Grows with every registered model; robots refuse one that is older than what an operator told them to trust.
+   * Grows with every registered model. A robot remembers the highest that it trusted, and refuses a lower one unless the desired
+   * version names its content (DesiredVersion.manifest_sha256), and always one below the bound that an operator set.
    */
   uint64_t serial;
+  /*
+   * Trials of the snapshot that training could not read any more: the model learnt without them.
+   */
+  uint64_t missing_trials;
 };
 #define FLEETLOOP__V1__MODEL_MANIFEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__model_manifest__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, 0,NULL, (char *)protobuf_c_empty_string, NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, 0, 0, 0,NULL, 0,NULL, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, 0,NULL, (char *)protobuf_c_empty_string, NULL, 0,NULL, 0,NULL, 0, 0, 0, 0, 0, 0, 0,NULL, 0,NULL, 0, 0 }
 
 
 struct  Fleetloop__V1__SignedManifest

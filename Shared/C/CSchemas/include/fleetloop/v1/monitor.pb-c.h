@@ -24,11 +24,17 @@ typedef struct Fleetloop__V1__ListRobotsRequest Fleetloop__V1__ListRobotsRequest
 typedef struct Fleetloop__V1__ListRobotsResponse Fleetloop__V1__ListRobotsResponse;
 typedef struct Fleetloop__V1__ListAlertsRequest Fleetloop__V1__ListAlertsRequest;
 typedef struct Fleetloop__V1__ListAlertsResponse Fleetloop__V1__ListAlertsResponse;
+typedef struct Fleetloop__V1__ServiceRow Fleetloop__V1__ServiceRow;
+typedef struct Fleetloop__V1__ListServicesRequest Fleetloop__V1__ListServicesRequest;
+typedef struct Fleetloop__V1__ListServicesResponse Fleetloop__V1__ListServicesResponse;
 typedef struct Fleetloop__V1__AcknowledgeAlertRequest Fleetloop__V1__AcknowledgeAlertRequest;
 typedef struct Fleetloop__V1__ResumeRobotRequest Fleetloop__V1__ResumeRobotRequest;
+typedef struct Fleetloop__V1__ResumeRobotResponse Fleetloop__V1__ResumeRobotResponse;
 typedef struct Fleetloop__V1__WatchAlertsRequest Fleetloop__V1__WatchAlertsRequest;
 typedef struct Fleetloop__V1__WatchReleaseRequest Fleetloop__V1__WatchReleaseRequest;
 typedef struct Fleetloop__V1__WatchReleaseResponse Fleetloop__V1__WatchReleaseResponse;
+typedef struct Fleetloop__V1__ReportSafetyRequest Fleetloop__V1__ReportSafetyRequest;
+typedef struct Fleetloop__V1__ReportSafetyResponse Fleetloop__V1__ReportSafetyResponse;
 
 
 /* --- enums --- */
@@ -47,6 +53,22 @@ typedef enum _Fleetloop__V1__AlertState {
   FLEETLOOP__V1__ALERT_STATE__ALERT_STATE_RESOLVED = 3
     PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(FLEETLOOP__V1__ALERT_STATE)
 } Fleetloop__V1__AlertState;
+typedef enum _Fleetloop__V1__ServiceState {
+  /*
+   * It did not answer yet, and has not been asked for long.
+   */
+  FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_UNSPECIFIED = 0,
+  FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_SERVING = 1,
+  /*
+   * It answers, and says that a part without which it cannot do its work is broken.
+   */
+  FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_NOT_SERVING = 2,
+  /*
+   * It answered none of the last questions in time: it hangs, or is gone.
+   */
+  FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_UNRESPONSIVE = 3
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(FLEETLOOP__V1__SERVICE_STATE)
+} Fleetloop__V1__ServiceState;
 
 /* --- messages --- */
 
@@ -69,7 +91,9 @@ struct  Fleetloop__V1__Alert
   ProtobufCMessage base;
   char *alert_id;
   /*
-   * "RobotConsecutiveFailures", "RobotOffline", "SuccessRateRegression", "SafetyStop", "SpoolGrowing", "ModelInstallFailed".
+   * "RobotConsecutiveFailures", "RobotOffline", "SuccessRateRegression", "SafetyStop", "SpoolGrowing", "ModelInstallFailed",
+   * "ServiceUnresponsive", "ServiceNotServing", "TrialLogDamaged", "WorkLost", "VersionsLost". The last three end by being
+   * acknowledged: what is lost does not come back by itself.
    */
   char *name;
   Fleetloop__V1__AlertSeverity severity;
@@ -94,10 +118,15 @@ struct  Fleetloop__V1__Alert
   size_t n_labels;
   Fleetloop__V1__Alert__LabelsEntry **labels;
   char *release_id;
+  /*
+   * What is meant where that is no robot and no release: a service with Service…, a place of the log as
+   * `file:offset:fingerprint`, as in LogDamage, with TrialLogDamaged. With WorkLost: "orders" or "trials".
+   */
+  char *subject;
 };
 #define FLEETLOOP__V1__ALERT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__alert__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__ALERT_SEVERITY__ALERT_SEVERITY_UNSPECIFIED, FLEETLOOP__V1__ALERT_STATE__ALERT_STATE_UNSPECIFIED, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__ALERT_SEVERITY__ALERT_SEVERITY_UNSPECIFIED, FLEETLOOP__V1__ALERT_STATE__ALERT_STATE_UNSPECIFIED, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, (char *)protobuf_c_empty_string, 0,NULL, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 /*
@@ -163,23 +192,84 @@ struct  Fleetloop__V1__ListAlertsRequest
    * Resolved ones too.
    */
   protobuf_c_boolean include_resolved;
+  /*
+   * At most 1000; 0 for 1000.
+   */
+  uint32_t page_size;
+  /*
+   * From the last answer; empty for the first page.
+   */
+  char *page_token;
 };
 #define FLEETLOOP__V1__LIST_ALERTS_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__list_alerts_request__descriptor) \
-    , 0 }
+    , 0, 0, (char *)protobuf_c_empty_string }
 
 
 struct  Fleetloop__V1__ListAlertsResponse
 {
   ProtobufCMessage base;
   /*
-   * Newest first, at most 1000.
+   * The most severe first; of one severity the newest first.
    */
   size_t n_alerts;
   Fleetloop__V1__Alert **alerts;
+  /*
+   * Empty after the last page.
+   */
+  char *next_page_token;
 };
 #define FLEETLOOP__V1__LIST_ALERTS_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__list_alerts_response__descriptor) \
+    , 0,NULL, (char *)protobuf_c_empty_string }
+
+
+/*
+ * One service as the monitor's questions about its health (grpc.health.v1, by deadline) found it.
+ */
+struct  Fleetloop__V1__ServiceRow
+{
+  ProtobufCMessage base;
+  /*
+   * "ingest", "training" and so on.
+   */
+  char *service;
+  Fleetloop__V1__ServiceState state;
+  /*
+   * When this state began, and when the service answered last; Unix nanoseconds, 0 for never.
+   */
+  int64_t since_unix_nanos;
+  int64_t answered_unix_nanos;
+  /*
+   * Which part is broken, or how the last question ended; empty while it serves.
+   */
+  char *detail;
+};
+#define FLEETLOOP__V1__SERVICE_ROW__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__service_row__descriptor) \
+    , (char *)protobuf_c_empty_string, FLEETLOOP__V1__SERVICE_STATE__SERVICE_STATE_UNSPECIFIED, 0, 0, (char *)protobuf_c_empty_string }
+
+
+struct  Fleetloop__V1__ListServicesRequest
+{
+  ProtobufCMessage base;
+};
+#define FLEETLOOP__V1__LIST_SERVICES_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__list_services_request__descriptor) \
+     }
+
+
+struct  Fleetloop__V1__ListServicesResponse
+{
+  ProtobufCMessage base;
+  /*
+   * By name; the monitor itself among them.
+   */
+  size_t n_services;
+  Fleetloop__V1__ServiceRow **services;
+};
+#define FLEETLOOP__V1__LIST_SERVICES_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__list_services_response__descriptor) \
     , 0,NULL }
 
 
@@ -199,10 +289,28 @@ struct  Fleetloop__V1__ResumeRobotRequest
   ProtobufCMessage base;
   char *robot;
   char *by;
+  /*
+   * Why it may work again; may be empty.
+   */
+  char *reason;
 };
 #define FLEETLOOP__V1__RESUME_ROBOT_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__resume_robot_request__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
+
+
+struct  Fleetloop__V1__ResumeRobotResponse
+{
+  ProtobufCMessage base;
+  Fleetloop__V1__RobotRow *row;
+  /*
+   * Whether this call let it back; false where it was healthy already.
+   */
+  protobuf_c_boolean was_unhealthy;
+};
+#define FLEETLOOP__V1__RESUME_ROBOT_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__resume_robot_response__descriptor) \
+    , NULL, 0 }
 
 
 struct  Fleetloop__V1__WatchAlertsRequest
@@ -215,7 +323,8 @@ struct  Fleetloop__V1__WatchAlertsRequest
 
 
 /*
- * Rollout tells the monitor what to compare, before robots act under it.
+ * Rollout tells the monitor what to compare, before robots act under it. May be told again at any time: a watch that goes on
+ * goes on. One that was ended begins anew: its release goes on where its successor was taken back.
  */
 struct  Fleetloop__V1__WatchReleaseRequest
 {
@@ -240,6 +349,34 @@ struct  Fleetloop__V1__WatchReleaseResponse
 #define FLEETLOOP__V1__WATCH_RELEASE_RESPONSE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__watch_release_response__descriptor) \
      }
+
+
+struct  Fleetloop__V1__ReportSafetyRequest
+{
+  ProtobufCMessage base;
+  char *robot;
+  /*
+   * Events of one session, oldest first, at most 256, each of this robot.
+   */
+  size_t n_events;
+  Fleetloop__V1__SafetyEvent **events;
+};
+#define FLEETLOOP__V1__REPORT_SAFETY_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__report_safety_request__descriptor) \
+    , (char *)protobuf_c_empty_string, 0,NULL }
+
+
+struct  Fleetloop__V1__ReportSafetyResponse
+{
+  ProtobufCMessage base;
+  /*
+   * The last event of the session that the monitor has, durably; those before it need not be sent again.
+   */
+  uint64_t number;
+};
+#define FLEETLOOP__V1__REPORT_SAFETY_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__report_safety_response__descriptor) \
+    , 0 }
 
 
 /* Fleetloop__V1__Alert__LabelsEntry methods */
@@ -378,6 +515,63 @@ Fleetloop__V1__ListAlertsResponse *
 void   fleetloop__v1__list_alerts_response__free_unpacked
                      (Fleetloop__V1__ListAlertsResponse *message,
                       ProtobufCAllocator *allocator);
+/* Fleetloop__V1__ServiceRow methods */
+void   fleetloop__v1__service_row__init
+                     (Fleetloop__V1__ServiceRow         *message);
+size_t fleetloop__v1__service_row__get_packed_size
+                     (const Fleetloop__V1__ServiceRow   *message);
+size_t fleetloop__v1__service_row__pack
+                     (const Fleetloop__V1__ServiceRow   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__service_row__pack_to_buffer
+                     (const Fleetloop__V1__ServiceRow   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__ServiceRow *
+       fleetloop__v1__service_row__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__service_row__free_unpacked
+                     (Fleetloop__V1__ServiceRow *message,
+                      ProtobufCAllocator *allocator);
+/* Fleetloop__V1__ListServicesRequest methods */
+void   fleetloop__v1__list_services_request__init
+                     (Fleetloop__V1__ListServicesRequest         *message);
+size_t fleetloop__v1__list_services_request__get_packed_size
+                     (const Fleetloop__V1__ListServicesRequest   *message);
+size_t fleetloop__v1__list_services_request__pack
+                     (const Fleetloop__V1__ListServicesRequest   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__list_services_request__pack_to_buffer
+                     (const Fleetloop__V1__ListServicesRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__ListServicesRequest *
+       fleetloop__v1__list_services_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__list_services_request__free_unpacked
+                     (Fleetloop__V1__ListServicesRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Fleetloop__V1__ListServicesResponse methods */
+void   fleetloop__v1__list_services_response__init
+                     (Fleetloop__V1__ListServicesResponse         *message);
+size_t fleetloop__v1__list_services_response__get_packed_size
+                     (const Fleetloop__V1__ListServicesResponse   *message);
+size_t fleetloop__v1__list_services_response__pack
+                     (const Fleetloop__V1__ListServicesResponse   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__list_services_response__pack_to_buffer
+                     (const Fleetloop__V1__ListServicesResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__ListServicesResponse *
+       fleetloop__v1__list_services_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__list_services_response__free_unpacked
+                     (Fleetloop__V1__ListServicesResponse *message,
+                      ProtobufCAllocator *allocator);
 /* Fleetloop__V1__AcknowledgeAlertRequest methods */
 void   fleetloop__v1__acknowledge_alert_request__init
                      (Fleetloop__V1__AcknowledgeAlertRequest         *message);
@@ -415,6 +609,25 @@ Fleetloop__V1__ResumeRobotRequest *
                       const uint8_t       *data);
 void   fleetloop__v1__resume_robot_request__free_unpacked
                      (Fleetloop__V1__ResumeRobotRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Fleetloop__V1__ResumeRobotResponse methods */
+void   fleetloop__v1__resume_robot_response__init
+                     (Fleetloop__V1__ResumeRobotResponse         *message);
+size_t fleetloop__v1__resume_robot_response__get_packed_size
+                     (const Fleetloop__V1__ResumeRobotResponse   *message);
+size_t fleetloop__v1__resume_robot_response__pack
+                     (const Fleetloop__V1__ResumeRobotResponse   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__resume_robot_response__pack_to_buffer
+                     (const Fleetloop__V1__ResumeRobotResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__ResumeRobotResponse *
+       fleetloop__v1__resume_robot_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__resume_robot_response__free_unpacked
+                     (Fleetloop__V1__ResumeRobotResponse *message,
                       ProtobufCAllocator *allocator);
 /* Fleetloop__V1__WatchAlertsRequest methods */
 void   fleetloop__v1__watch_alerts_request__init
@@ -473,6 +686,44 @@ Fleetloop__V1__WatchReleaseResponse *
 void   fleetloop__v1__watch_release_response__free_unpacked
                      (Fleetloop__V1__WatchReleaseResponse *message,
                       ProtobufCAllocator *allocator);
+/* Fleetloop__V1__ReportSafetyRequest methods */
+void   fleetloop__v1__report_safety_request__init
+                     (Fleetloop__V1__ReportSafetyRequest         *message);
+size_t fleetloop__v1__report_safety_request__get_packed_size
+                     (const Fleetloop__V1__ReportSafetyRequest   *message);
+size_t fleetloop__v1__report_safety_request__pack
+                     (const Fleetloop__V1__ReportSafetyRequest   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__report_safety_request__pack_to_buffer
+                     (const Fleetloop__V1__ReportSafetyRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__ReportSafetyRequest *
+       fleetloop__v1__report_safety_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__report_safety_request__free_unpacked
+                     (Fleetloop__V1__ReportSafetyRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Fleetloop__V1__ReportSafetyResponse methods */
+void   fleetloop__v1__report_safety_response__init
+                     (Fleetloop__V1__ReportSafetyResponse         *message);
+size_t fleetloop__v1__report_safety_response__get_packed_size
+                     (const Fleetloop__V1__ReportSafetyResponse   *message);
+size_t fleetloop__v1__report_safety_response__pack
+                     (const Fleetloop__V1__ReportSafetyResponse   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__report_safety_response__pack_to_buffer
+                     (const Fleetloop__V1__ReportSafetyResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__ReportSafetyResponse *
+       fleetloop__v1__report_safety_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__report_safety_response__free_unpacked
+                     (Fleetloop__V1__ReportSafetyResponse *message,
+                      ProtobufCAllocator *allocator);
 /* --- per-message closures --- */
 
 typedef void (*Fleetloop__V1__Alert__LabelsEntry_Closure)
@@ -499,11 +750,23 @@ typedef void (*Fleetloop__V1__ListAlertsRequest_Closure)
 typedef void (*Fleetloop__V1__ListAlertsResponse_Closure)
                  (const Fleetloop__V1__ListAlertsResponse *message,
                   void *closure_data);
+typedef void (*Fleetloop__V1__ServiceRow_Closure)
+                 (const Fleetloop__V1__ServiceRow *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__ListServicesRequest_Closure)
+                 (const Fleetloop__V1__ListServicesRequest *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__ListServicesResponse_Closure)
+                 (const Fleetloop__V1__ListServicesResponse *message,
+                  void *closure_data);
 typedef void (*Fleetloop__V1__AcknowledgeAlertRequest_Closure)
                  (const Fleetloop__V1__AcknowledgeAlertRequest *message,
                   void *closure_data);
 typedef void (*Fleetloop__V1__ResumeRobotRequest_Closure)
                  (const Fleetloop__V1__ResumeRobotRequest *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__ResumeRobotResponse_Closure)
+                 (const Fleetloop__V1__ResumeRobotResponse *message,
                   void *closure_data);
 typedef void (*Fleetloop__V1__WatchAlertsRequest_Closure)
                  (const Fleetloop__V1__WatchAlertsRequest *message,
@@ -513,6 +776,12 @@ typedef void (*Fleetloop__V1__WatchReleaseRequest_Closure)
                   void *closure_data);
 typedef void (*Fleetloop__V1__WatchReleaseResponse_Closure)
                  (const Fleetloop__V1__WatchReleaseResponse *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__ReportSafetyRequest_Closure)
+                 (const Fleetloop__V1__ReportSafetyRequest *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__ReportSafetyResponse_Closure)
+                 (const Fleetloop__V1__ReportSafetyResponse *message,
                   void *closure_data);
 
 /* --- services --- */
@@ -525,6 +794,10 @@ struct Fleetloop__V1__MonitorService_Service
                       const Fleetloop__V1__ListRobotsRequest *input,
                       Fleetloop__V1__ListRobotsResponse_Closure closure,
                       void *closure_data);
+  void (*list_services)(Fleetloop__V1__MonitorService_Service *service,
+                        const Fleetloop__V1__ListServicesRequest *input,
+                        Fleetloop__V1__ListServicesResponse_Closure closure,
+                        void *closure_data);
   void (*list_alerts)(Fleetloop__V1__MonitorService_Service *service,
                       const Fleetloop__V1__ListAlertsRequest *input,
                       Fleetloop__V1__ListAlertsResponse_Closure closure,
@@ -535,7 +808,7 @@ struct Fleetloop__V1__MonitorService_Service
                             void *closure_data);
   void (*resume_robot)(Fleetloop__V1__MonitorService_Service *service,
                        const Fleetloop__V1__ResumeRobotRequest *input,
-                       Fleetloop__V1__RobotRow_Closure closure,
+                       Fleetloop__V1__ResumeRobotResponse_Closure closure,
                        void *closure_data);
   void (*watch_alerts)(Fleetloop__V1__MonitorService_Service *service,
                        const Fleetloop__V1__WatchAlertsRequest *input,
@@ -544,6 +817,10 @@ struct Fleetloop__V1__MonitorService_Service
   void (*watch_release)(Fleetloop__V1__MonitorService_Service *service,
                         const Fleetloop__V1__WatchReleaseRequest *input,
                         Fleetloop__V1__WatchReleaseResponse_Closure closure,
+                        void *closure_data);
+  void (*report_safety)(Fleetloop__V1__MonitorService_Service *service,
+                        const Fleetloop__V1__ReportSafetyRequest *input,
+                        Fleetloop__V1__ReportSafetyResponse_Closure closure,
                         void *closure_data);
 };
 typedef void (*Fleetloop__V1__MonitorService_ServiceDestroy)(Fleetloop__V1__MonitorService_Service *);
@@ -554,15 +831,21 @@ void fleetloop__v1__monitor_service__init (Fleetloop__V1__MonitorService_Service
 #define FLEETLOOP__V1__MONITOR_SERVICE__INIT(function_prefix__) \
     { FLEETLOOP__V1__MONITOR_SERVICE__BASE_INIT,\
       function_prefix__ ## list_robots,\
+      function_prefix__ ## list_services,\
       function_prefix__ ## list_alerts,\
       function_prefix__ ## acknowledge_alert,\
       function_prefix__ ## resume_robot,\
       function_prefix__ ## watch_alerts,\
-      function_prefix__ ## watch_release  }
+      function_prefix__ ## watch_release,\
+      function_prefix__ ## report_safety  }
 void fleetloop__v1__monitor_service__list_robots(ProtobufCService *service,
                                                  const Fleetloop__V1__ListRobotsRequest *input,
                                                  Fleetloop__V1__ListRobotsResponse_Closure closure,
                                                  void *closure_data);
+void fleetloop__v1__monitor_service__list_services(ProtobufCService *service,
+                                                   const Fleetloop__V1__ListServicesRequest *input,
+                                                   Fleetloop__V1__ListServicesResponse_Closure closure,
+                                                   void *closure_data);
 void fleetloop__v1__monitor_service__list_alerts(ProtobufCService *service,
                                                  const Fleetloop__V1__ListAlertsRequest *input,
                                                  Fleetloop__V1__ListAlertsResponse_Closure closure,
@@ -573,7 +856,7 @@ void fleetloop__v1__monitor_service__acknowledge_alert(ProtobufCService *service
                                                        void *closure_data);
 void fleetloop__v1__monitor_service__resume_robot(ProtobufCService *service,
                                                   const Fleetloop__V1__ResumeRobotRequest *input,
-                                                  Fleetloop__V1__RobotRow_Closure closure,
+                                                  Fleetloop__V1__ResumeRobotResponse_Closure closure,
                                                   void *closure_data);
 void fleetloop__v1__monitor_service__watch_alerts(ProtobufCService *service,
                                                   const Fleetloop__V1__WatchAlertsRequest *input,
@@ -583,11 +866,16 @@ void fleetloop__v1__monitor_service__watch_release(ProtobufCService *service,
                                                    const Fleetloop__V1__WatchReleaseRequest *input,
                                                    Fleetloop__V1__WatchReleaseResponse_Closure closure,
                                                    void *closure_data);
+void fleetloop__v1__monitor_service__report_safety(ProtobufCService *service,
+                                                   const Fleetloop__V1__ReportSafetyRequest *input,
+                                                   Fleetloop__V1__ReportSafetyResponse_Closure closure,
+                                                   void *closure_data);
 
 /* --- descriptors --- */
 
 extern const ProtobufCEnumDescriptor    fleetloop__v1__alert_severity__descriptor;
 extern const ProtobufCEnumDescriptor    fleetloop__v1__alert_state__descriptor;
+extern const ProtobufCEnumDescriptor    fleetloop__v1__service_state__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__alert__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__alert__labels_entry__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__health_directive__descriptor;
@@ -596,11 +884,17 @@ extern const ProtobufCMessageDescriptor fleetloop__v1__list_robots_request__desc
 extern const ProtobufCMessageDescriptor fleetloop__v1__list_robots_response__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__list_alerts_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__list_alerts_response__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__service_row__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__list_services_request__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__list_services_response__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__acknowledge_alert_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__resume_robot_request__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__resume_robot_response__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__watch_alerts_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__watch_release_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__watch_release_response__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__report_safety_request__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__report_safety_response__descriptor;
 extern const ProtobufCServiceDescriptor fleetloop__v1__monitor_service__descriptor;
 
 PROTOBUF_C__END_DECLS

@@ -37,6 +37,9 @@ typedef struct Fleetloop__V1__GetRobotStatusRequest Fleetloop__V1__GetRobotStatu
 typedef struct Fleetloop__V1__RobotStatus Fleetloop__V1__RobotStatus;
 typedef struct Fleetloop__V1__StopRequest Fleetloop__V1__StopRequest;
 typedef struct Fleetloop__V1__ResumeRequest Fleetloop__V1__ResumeRequest;
+typedef struct Fleetloop__V1__ListWorkRequest Fleetloop__V1__ListWorkRequest;
+typedef struct Fleetloop__V1__OpenOrder Fleetloop__V1__OpenOrder;
+typedef struct Fleetloop__V1__ListWorkResponse Fleetloop__V1__ListWorkResponse;
 typedef struct Fleetloop__V1__CancelWorkRequest Fleetloop__V1__CancelWorkRequest;
 
 
@@ -82,10 +85,15 @@ struct  Fleetloop__V1__WorkOrder
    */
   size_t n_options;
   Fleetloop__V1__WorkOrder__OptionsEntry **options;
+  /*
+   * Take the order though the robot stands still: its trials are done once it is resumed. Without it such an order is
+   * refused (FAILED_PRECONDITION), so that no robot moves for work that was given while it stood still.
+   */
+  protobuf_c_boolean when_resumed;
 };
 #define FLEETLOOP__V1__WORK_ORDER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__work_order__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__CONTROL_MODE__CONTROL_MODE_UNSPECIFIED, 0,NULL, 0, 0,NULL }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__CONTROL_MODE__CONTROL_MODE_UNSPECIFIED, 0,NULL, 0, 0,NULL, 0 }
 
 
 struct  Fleetloop__V1__WorkItem__OptionsEntry
@@ -142,10 +150,16 @@ struct  Fleetloop__V1__NextWorkRequest
    * How long to wait for work, in milliseconds, at most 60,000.
    */
   uint32_t wait_millis;
+  /*
+   * Tasks that the program can do, at most 1000. The agent refuses orders for others by name. Empty says nothing: the
+   * agent keeps what it was told last, and accepts every task where it was never told.
+   */
+  size_t n_tasks;
+  char **tasks;
 };
 #define FLEETLOOP__V1__NEXT_WORK_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__next_work_request__descriptor) \
-    , 0 }
+    , 0, 0,NULL }
 
 
 struct  Fleetloop__V1__NextWorkResponse
@@ -363,15 +377,28 @@ struct  Fleetloop__V1__RobotStatus
    * Trials that ingest acknowledged since the spool was made.
    */
   uint64_t acknowledged;
+  /*
+   * Of the waiting: trials that waited when the robot was stopped or found unhealthy. They are not done before Resume
+   * with continue_work.
+   */
+  uint32_t held;
+  /*
+   * Tasks that the control program offers, sorted; empty where it never said.
+   */
+  size_t n_tasks;
+  char **tasks;
 };
 #define FLEETLOOP__V1__ROBOT_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__robot_status__descriptor) \
-    , NULL, 0, 0, 0, 0 }
+    , NULL, 0, 0, 0, 0, 0, 0,NULL }
 
 
 struct  Fleetloop__V1__StopRequest
 {
   ProtobufCMessage base;
+  /*
+   * Told in heartbeats until the robot is resumed.
+   */
   char *reason;
 };
 #define FLEETLOOP__V1__STOP_REQUEST__INIT \
@@ -382,17 +409,80 @@ struct  Fleetloop__V1__StopRequest
 struct  Fleetloop__V1__ResumeRequest
 {
   ProtobufCMessage base;
+  /*
+   * Do what waited when the robot was stopped or found unhealthy. Without it such work stays and is not done: ask again
+   * with it, or cancel the work. This may be asked of a robot that is not stopped.
+   */
+  protobuf_c_boolean continue_work;
+  /*
+   * Why, and who says so; told in heartbeats until the next stop.
+   */
+  char *reason;
 };
 #define FLEETLOOP__V1__RESUME_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__resume_request__descriptor) \
+    , 0, (char *)protobuf_c_empty_string }
+
+
+struct  Fleetloop__V1__ListWorkRequest
+{
+  ProtobufCMessage base;
+};
+#define FLEETLOOP__V1__LIST_WORK_REQUEST__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__list_work_request__descriptor) \
      }
+
+
+/*
+ * An order whose trials are not all filed.
+ */
+struct  Fleetloop__V1__OpenOrder
+{
+  ProtobufCMessage base;
+  char *order_id;
+  char *task;
+  Fleetloop__V1__ControlMode mode;
+  /*
+   * Trials not filed yet, the running one included.
+   */
+  uint32_t trials;
+  /*
+   * One of them is running.
+   */
+  protobuf_c_boolean running;
+  /*
+   * It waited when the robot was stopped or found unhealthy, and is not done before Resume with continue_work.
+   */
+  protobuf_c_boolean held;
+};
+#define FLEETLOOP__V1__OPEN_ORDER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__open_order__descriptor) \
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__CONTROL_MODE__CONTROL_MODE_UNSPECIFIED, 0, 0, 0 }
+
+
+struct  Fleetloop__V1__ListWorkResponse
+{
+  ProtobufCMessage base;
+  /*
+   * In the order in which they are done, at most 1000.
+   */
+  size_t n_orders;
+  Fleetloop__V1__OpenOrder **orders;
+  /*
+   * How many there are in all.
+   */
+  uint32_t total;
+};
+#define FLEETLOOP__V1__LIST_WORK_RESPONSE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__list_work_response__descriptor) \
+    , 0,NULL, 0 }
 
 
 struct  Fleetloop__V1__CancelWorkRequest
 {
   ProtobufCMessage base;
   /*
-   * Empty for all.
+   * An order, and with it those named after it: "W" means "W", "W-1", "W-2" and so on. Empty for all.
    */
   char *order_id;
 };
@@ -733,6 +823,63 @@ Fleetloop__V1__ResumeRequest *
 void   fleetloop__v1__resume_request__free_unpacked
                      (Fleetloop__V1__ResumeRequest *message,
                       ProtobufCAllocator *allocator);
+/* Fleetloop__V1__ListWorkRequest methods */
+void   fleetloop__v1__list_work_request__init
+                     (Fleetloop__V1__ListWorkRequest         *message);
+size_t fleetloop__v1__list_work_request__get_packed_size
+                     (const Fleetloop__V1__ListWorkRequest   *message);
+size_t fleetloop__v1__list_work_request__pack
+                     (const Fleetloop__V1__ListWorkRequest   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__list_work_request__pack_to_buffer
+                     (const Fleetloop__V1__ListWorkRequest   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__ListWorkRequest *
+       fleetloop__v1__list_work_request__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__list_work_request__free_unpacked
+                     (Fleetloop__V1__ListWorkRequest *message,
+                      ProtobufCAllocator *allocator);
+/* Fleetloop__V1__OpenOrder methods */
+void   fleetloop__v1__open_order__init
+                     (Fleetloop__V1__OpenOrder         *message);
+size_t fleetloop__v1__open_order__get_packed_size
+                     (const Fleetloop__V1__OpenOrder   *message);
+size_t fleetloop__v1__open_order__pack
+                     (const Fleetloop__V1__OpenOrder   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__open_order__pack_to_buffer
+                     (const Fleetloop__V1__OpenOrder   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__OpenOrder *
+       fleetloop__v1__open_order__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__open_order__free_unpacked
+                     (Fleetloop__V1__OpenOrder *message,
+                      ProtobufCAllocator *allocator);
+/* Fleetloop__V1__ListWorkResponse methods */
+void   fleetloop__v1__list_work_response__init
+                     (Fleetloop__V1__ListWorkResponse         *message);
+size_t fleetloop__v1__list_work_response__get_packed_size
+                     (const Fleetloop__V1__ListWorkResponse   *message);
+size_t fleetloop__v1__list_work_response__pack
+                     (const Fleetloop__V1__ListWorkResponse   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__list_work_response__pack_to_buffer
+                     (const Fleetloop__V1__ListWorkResponse   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__ListWorkResponse *
+       fleetloop__v1__list_work_response__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__list_work_response__free_unpacked
+                     (Fleetloop__V1__ListWorkResponse *message,
+                      ProtobufCAllocator *allocator);
 /* Fleetloop__V1__CancelWorkRequest methods */
 void   fleetloop__v1__cancel_work_request__init
                      (Fleetloop__V1__CancelWorkRequest         *message);
@@ -814,6 +961,15 @@ typedef void (*Fleetloop__V1__StopRequest_Closure)
 typedef void (*Fleetloop__V1__ResumeRequest_Closure)
                  (const Fleetloop__V1__ResumeRequest *message,
                   void *closure_data);
+typedef void (*Fleetloop__V1__ListWorkRequest_Closure)
+                 (const Fleetloop__V1__ListWorkRequest *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__OpenOrder_Closure)
+                 (const Fleetloop__V1__OpenOrder *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__ListWorkResponse_Closure)
+                 (const Fleetloop__V1__ListWorkResponse *message,
+                  void *closure_data);
 typedef void (*Fleetloop__V1__CancelWorkRequest_Closure)
                  (const Fleetloop__V1__CancelWorkRequest *message,
                   void *closure_data);
@@ -836,6 +992,10 @@ struct Fleetloop__V1__RobotService_Service
                   const Fleetloop__V1__WorkOrder *input,
                   Fleetloop__V1__EnqueueResponse_Closure closure,
                   void *closure_data);
+  void (*list_work)(Fleetloop__V1__RobotService_Service *service,
+                    const Fleetloop__V1__ListWorkRequest *input,
+                    Fleetloop__V1__ListWorkResponse_Closure closure,
+                    void *closure_data);
   void (*cancel_work)(Fleetloop__V1__RobotService_Service *service,
                       const Fleetloop__V1__CancelWorkRequest *input,
                       Fleetloop__V1__RobotStatus_Closure closure,
@@ -863,6 +1023,7 @@ void fleetloop__v1__robot_service__init (Fleetloop__V1__RobotService_Service *se
       function_prefix__ ## next_work,\
       function_prefix__ ## control,\
       function_prefix__ ## enqueue,\
+      function_prefix__ ## list_work,\
       function_prefix__ ## cancel_work,\
       function_prefix__ ## get_status,\
       function_prefix__ ## stop,\
@@ -879,6 +1040,10 @@ void fleetloop__v1__robot_service__enqueue(ProtobufCService *service,
                                            const Fleetloop__V1__WorkOrder *input,
                                            Fleetloop__V1__EnqueueResponse_Closure closure,
                                            void *closure_data);
+void fleetloop__v1__robot_service__list_work(ProtobufCService *service,
+                                             const Fleetloop__V1__ListWorkRequest *input,
+                                             Fleetloop__V1__ListWorkResponse_Closure closure,
+                                             void *closure_data);
 void fleetloop__v1__robot_service__cancel_work(ProtobufCService *service,
                                                const Fleetloop__V1__CancelWorkRequest *input,
                                                Fleetloop__V1__RobotStatus_Closure closure,
@@ -918,6 +1083,9 @@ extern const ProtobufCMessageDescriptor fleetloop__v1__get_robot_status_request_
 extern const ProtobufCMessageDescriptor fleetloop__v1__robot_status__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__stop_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__resume_request__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__list_work_request__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__open_order__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__list_work_response__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__cancel_work_request__descriptor;
 extern const ProtobufCServiceDescriptor fleetloop__v1__robot_service__descriptor;
 

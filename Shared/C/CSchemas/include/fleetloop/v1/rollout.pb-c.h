@@ -105,7 +105,8 @@ struct  Fleetloop__V1__Release
   char **waiting;
   char *reason;
   /*
-   * With a rollback: the alert that caused it, and when robots were told and all had restored.
+   * With a rollback: the alert that caused it, when robots were told, and when all had restored. The last is 0 while a robot
+   * within reach still differs, also where it came back after the others were done.
    */
   char *alert_id;
   int64_t rolled_back_unix_nanos;
@@ -121,25 +122,56 @@ struct  Fleetloop__V1__Release
 
 
 /*
- * Published on releases/<robot>, and answered by GetDesiredVersion.
+ * What a robot is to act with: published on releases/<robot>, and the answer of ReportVersion and GetDesiredVersion.
+ * Which of two counts. Rollout draws an epoch, a random number, for each robot that it does not know yet, and another with the
+ * first decision about the robot after each of rollout's starts, because its database may then be an older copy; within an epoch
+ * it counts its decisions about the robot in `generation`. Generations are compared within one epoch only, and no number that a
+ * robot reports ever enters one. The robot's rules:
+ * - Generation 0 decides nothing: rollout knows nothing of the robot, which keeps what it has.
+ * - Of its own epoch it follows a higher generation, published or answered.
+ * - Another epoch it follows only from the answer to its own ReportVersion: what is published may be old, an answer is not. It
+ *   reports at once when another is published.
+ * Where a robot follows what rollout cannot have said (another epoch, a generation yet to come, another release), one of them
+ * lost its state; rollout then begins a new epoch in which the newer of both decisions stands (`decided_unix_nanos`).
  */
 struct  Fleetloop__V1__DesiredVersion
 {
   ProtobufCMessage base;
   char *robot;
   /*
-   * Empty: no model yet.
+   * Empty: none, see `remove`.
    */
   char *version;
+  /*
+   * Empty: by no release, or by none that rollout knows.
+   */
   char *release_id;
   /*
-   * Grows per robot; an older one is ignored.
+   * Grows with each decision about this robot; 0 for none yet.
    */
   uint64_t generation;
+  /*
+   * Random, not 0 once something was decided.
+   */
+  uint64_t epoch;
+  /*
+   * SHA-256 of SignedManifest.manifest, 32 bytes: the robot refuses the version with any other content. Empty where rollout does
+   * not know it. A model whose serial is lower than the highest that the robot trusted is refused unless its content is named
+   * here: a rollback names it, a stale copy of a release cannot.
+   */
+  ProtobufCBinaryData manifest_sha256;
+  /*
+   * The robot is to give its model up: the only order that takes one away. An empty version alone never does.
+   */
+  protobuf_c_boolean remove;
+  /*
+   * When it was decided, by rollout's clock.
+   */
+  int64_t decided_unix_nanos;
 };
 #define FLEETLOOP__V1__DESIRED_VERSION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__desired_version__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, {0,NULL}, 0, 0 }
 
 
 struct  Fleetloop__V1__CreateReleaseRequest
@@ -358,16 +390,27 @@ struct  Fleetloop__V1__ReportVersionRequest
 {
   ProtobufCMessage base;
   char *robot;
+  /*
+   * What it acts with; empty for no model.
+   */
   char *version;
-  uint64_t generation;
   /*
    * Why the desired version could not be installed; empty where it could.
    */
   char *error;
+  /*
+   * What it follows, as rollout said it; absent where it was told nothing yet, or lost its record. A robot that rollout does not
+   * know keeps this, or its version, until somebody decides.
+   */
+  Fleetloop__V1__DesiredVersion *following;
+  /*
+   * SHA-256 of the manifest of the model that it acts with; empty where it does not know it.
+   */
+  ProtobufCBinaryData manifest_sha256;
 };
 #define FLEETLOOP__V1__REPORT_VERSION_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__report_version_request__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, NULL, {0,NULL} }
 
 
 struct  Fleetloop__V1__GetFleetVersionsRequest
@@ -387,12 +430,19 @@ struct  Fleetloop__V1__RobotVersion
   char *reported;
   uint64_t generation;
   char *release_id;
+  /*
+   * To the minute after a restart of rollout.
+   */
   int64_t reported_unix_nanos;
   char *error;
+  /*
+   * Rollout did not know the robot and left it what it had: nobody here has decided about it.
+   */
+  protobuf_c_boolean adopted;
 };
 #define FLEETLOOP__V1__ROBOT_VERSION__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__robot_version__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Fleetloop__V1__FleetVersions

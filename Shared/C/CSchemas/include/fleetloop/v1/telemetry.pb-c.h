@@ -105,14 +105,29 @@ struct  Fleetloop__V1__Heartbeat
    * Why the robot could not install its desired version; empty where it could.
    */
   char *install_error;
+  /*
+   * Why the robot is stopped; empty where it is not.
+   */
+  char *stop_reason;
+  /*
+   * Why and by whom it was resumed last; empty before the first time and from the next stop on.
+   */
+  char *resume_reason;
+  /*
+   * What the robot's disk refuses, in sentences, the worst first: to keep the last stop, resume or health directive, or what
+   * is held for it, or what the monitor has to hear of, so that each holds but a restart may forget it; or to delete what a
+   * crash left. The agent tries again until the disk does it; empty once it has.
+   */
+  char *unkept;
 };
 #define FLEETLOOP__V1__HEARTBEAT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__heartbeat__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__ROBOT_STATE__ROBOT_STATE_UNSPECIFIED, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__ROBOT_STATE__ROBOT_STATE_UNSPECIFIED, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0, (char *)protobuf_c_empty_string, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 /*
- * A safety limit was hit.
+ * A safety limit was hit, or something was lost: what an operator has to hear of. The agent keeps it until the monitor has
+ * confirmed it, see MonitorService.ReportSafety: in memory where a limit held, on its disk where it is a stop or a loss.
  */
 struct  Fleetloop__V1__SafetyEvent
 {
@@ -120,15 +135,23 @@ struct  Fleetloop__V1__SafetyEvent
   char *robot;
   char *trial_id;
   /*
-   * "action-clipped", "joint-limit", "not-finite", "stop".
+   * "action-clipped", "joint-limit", "not-finite", "stop"; "orders-lost" where waiting work could not be read at the start,
+   * "versions-lost" where the memory of models could not, "reports-lost" where events could not that the monitor had not
+   * confirmed; "trial-lost" where a filed trial cannot be read any more or ingest refuses it.
    */
   char *kind;
   char *detail;
   int64_t time_unix_nanos;
+  /*
+   * What tells the event from every other of its robot: a number that the agent draws at its start, never 0, and the event's
+   * own, which grows by 1 from 1. An event that comes with both again is the same one. 0 where the sender does not count.
+   */
+  uint64_t session;
+  uint64_t number;
 };
 #define FLEETLOOP__V1__SAFETY_EVENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__safety_event__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, 0, 0 }
 
 
 /*

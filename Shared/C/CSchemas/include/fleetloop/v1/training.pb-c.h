@@ -110,10 +110,14 @@ struct  Fleetloop__V1__TrainingProgress
    * What went wrong, and what to do.
    */
   char *error;
+  /*
+   * Trials of the snapshot that ingest could not give any more: learnt without them, because they are few.
+   */
+  uint64_t missing_trials;
 };
 #define FLEETLOOP__V1__TRAINING_PROGRESS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__training_progress__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__TRAINING_STATE__TRAINING_STATE_UNSPECIFIED, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, FLEETLOOP__V1__TRAINING_STATE__TRAINING_STATE_UNSPECIFIED, 0, 0, 0, 0, 0, 0, 0, (char *)protobuf_c_empty_string, 0 }
 
 
 struct  Fleetloop__V1__TrainingJob

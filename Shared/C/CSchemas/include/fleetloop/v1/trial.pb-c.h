@@ -86,7 +86,8 @@ struct  Fleetloop__V1__TrialHeader
 {
   ProtobufCMessage base;
   /*
-   * Unique per robot, never used again: letters, digits, '.', '_', '-'; at most 64.
+   * Names of trials, robots, releases and versions of models have 1 to 64 letters, digits, '.', '_' or '-' of ASCII; the
+   * first is no '.'. A trial's is unique per robot and never used again.
    */
   char *trial_id;
   char *robot;
@@ -279,6 +280,11 @@ struct  Fleetloop__V1__TrialEvent
   char *robot;
   char *trial_id;
   uint32_t number;
+  /*
+   * Only in what ReadTrials answers, and only where `event` is not set: the trial belongs to the snapshot, but the log
+   * cannot give it; says why. It stands in the trial's place and is the only event of that trial.
+   */
+  char *missing;
   Fleetloop__V1__TrialEvent__EventCase event_case;
   union {
     Fleetloop__V1__TrialHeader *header;
@@ -289,7 +295,7 @@ struct  Fleetloop__V1__TrialEvent
 };
 #define FLEETLOOP__V1__TRIAL_EVENT__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__trial_event__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, FLEETLOOP__V1__TRIAL_EVENT__EVENT__NOT_SET, {0} }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0, (char *)protobuf_c_empty_string, FLEETLOOP__V1__TRIAL_EVENT__EVENT__NOT_SET, {0} }
 
 
 /*
@@ -322,10 +328,15 @@ struct  Fleetloop__V1__TrialSummary
    * Number of steps on which the fallback acted.
    */
   uint32_t fallback_steps;
+  /*
+   * Place in the order of storing, from 1: grows with every trial that is stored, whatever the clock does, and may leave
+   * some out. A catalog that was made anew from the log counts in the log's order, so numbers may then be others.
+   */
+  uint64_t number;
 };
 #define FLEETLOOP__V1__TRIAL_SUMMARY__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__trial_summary__descriptor) \
-    , NULL, NULL, 0, 0, 0, 0,NULL, 0, 0 }
+    , NULL, NULL, 0, 0, 0, 0,NULL, 0, 0, 0 }
 
 
 /* Fleetloop__V1__TrialHeader__LabelsEntry methods */

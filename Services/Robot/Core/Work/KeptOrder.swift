@@ -1,0 +1,69 @@
+import Schemas
+
+/// An order as the work queue keeps it.
+struct KeptOrder: Sendable {
+  enum State: UInt8 {
+    /// Its trials are handed out in their turn.
+    case waiting = 0
+    /// It waited when the robot was stopped or found unhealthy, and is not done before somebody says so.
+    case held = 1
+    /// It was given to a robot that stood still, and is done once the robot may work again.
+    case afterwards = 2
+  }
+
+  /// As the caller gave it, less the seeds whose trials are filed.
+  var order: WorkOrder
+  var state: State
+
+  var id: String { self.order.orderID }
+
+  var seeds: [UInt64] {
+    get { self.order.seeds }
+    set { self.order.seeds = newValue }
+  }
+
+  /// What becomes of it where the robot has to stand still.
+  var held: KeptOrder {
+    KeptOrder(order: self.order, state: self.state == .waiting && !self.seeds.isEmpty ? .held : self.state)
+  }
+
+  /// What becomes of it where the robot may work again.
+  var released: KeptOrder {
+    KeptOrder(order: self.order, state: self.state == .afterwards ? .waiting : self.state)
+  }
+
+  /// What becomes of it where somebody says, besides, to go on with what is held.
+  var freed: KeptOrder { KeptOrder(order: self.order, state: .waiting) }
+}
+
+// MARK: As a file
+
+extension KeptOrder {
+  /// For each order the message's length as 4 bytes, least significant first, its state as a byte, and the message.
+  static func encode(_ orders: [KeptOrder]) -> [UInt8] {
+    var bytes: [UInt8] = []
+    for kept in orders {
+      let message = kept.order.serializedBytes()
+      withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
+      bytes.append(kept.state.rawValue)
+      bytes.append(contentsOf: message)
+    }
+    return bytes
+  }
+
+  /// Nil where the bytes are no whole number of orders.
+  static func decode(_ bytes: [UInt8]) -> [KeptOrder]? {
+    var orders: [KeptOrder] = []
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      guard rest.count >= 5, let state = State(rawValue: rest[rest.startIndex + 4]) else { return nil }
+      let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
+      rest = rest.dropFirst(5)
+      guard length <= rest.count, let order = try? WorkOrder(serializedBytes: Array(rest.prefix(length)))
+      else { return nil }
+      orders.append(KeptOrder(order: order, state: state))
+      rest = rest.dropFirst(length)
+    }
+    return orders
+  }
+}

@@ -1,0 +1,108 @@
+import CZeroMQ
+import Schemas
+import Synchronization
+
+/// Whose calls count together.
+enum PeerKey: Hashable, Sendable {
+  /// A key, whatever its connections.
+  case identity(PeerIdentity)
+  /// A connection, where there are no keys; its routing id.
+  case connection(ZeroMQBytes)
+}
+
+/// What all peers of a server make it hold.
+struct ServerBudget: Sendable {
+  /// Bytes that wait until peers read them.
+  let queued = ByteAccount()
+  /// Bytes of peers' messages that handlers have not dealt with.
+  let unread = ByteAccount()
+}
+
+/// What one peer makes a server hold. Each may take a share; what all may take together is bounded besides, but
+/// never for the first bytes of a peer that has nothing yet.
+final class PeerBudget: Sendable {
+  /// For messages: "robot/r1".
+  let name: String
+  let queued: ByteAccount
+  let unread: ByteAccount
+  private let all: ServerBudget
+  private let limits: CallLimits
+  /// Calls whose handlers have not returned.
+  let calls = Atomic<Int>(0)
+  /// And of them those in reserved room.
+  let reservedCalls = Atomic<Int>(0)
+
+  /// What a peer may have although all together have too much, and beyond its share for priority methods and statuses.
+  static let floor = FlowControl.initialCredit + FlowControl.overhead
+
+  init(name: String, all: ServerBudget, limits: CallLimits) {
+    self.name = name
+    self.all = all
+    self.limits = limits
+    self.queued = ByteAccount(in: all.queued)
+    self.unread = ByteAccount(in: all.unread)
+  }
+
+  /// Whether more may be queued: one message of any size fits while there is room at all, as with credit.
+  /// - Parameter isReserved: for priority methods and statuses, which have room of their own.
+  func hasRoom(isReserved: Bool) -> Bool {
+    let queued = self.queued.bytes
+    if queued < Self.floor { return true }
+    return queued < self.limits.maxQueuedBytesPerPeer + (isReserved ? Self.floor : 0)
+      && (isReserved || self.all.queued.bytes < self.limits.maxQueuedBytes)
+  }
+
+  /// Whether statuses may still be queued. A peer that reads gets each; one that does not cannot fill memory with refusals.
+  var takesStatuses: Bool { self.queued.bytes < self.limits.maxQueuedBytesPerPeer + 2 * Self.floor }
+
+  /// Whether the peer may send `bytes` more: the first message of a peer always fits.
+  func mayLeaveUnread(_ bytes: Int) -> Bool {
+    let unread = self.unread.bytes
+    if unread == 0 || unread + bytes <= Self.floor { return true }
+    return unread + bytes <= self.limits.maxUnreadBytesPerPeer
+      && self.all.unread.bytes + bytes <= self.limits.maxUnreadBytes
+  }
+
+  /// Whether another call's whole window fits, so that no well-behaved peer meets its limit.
+  var hasRoomForWindow: Bool {
+    (self.calls.load(ordering: .relaxed) + 1) * self.limits.windowBytes <= self.limits.maxUnreadBytesPerPeer
+      && self.all.unread.bytes < self.limits.maxUnreadBytes / 2
+  }
+
+  /// Nothing of the peer is here any more.
+  var isUnused: Bool {
+    self.calls.load(ordering: .relaxed) == 0 && self.queued.bytes == 0 && self.unread.bytes == 0
+  }
+
+  var beyondUnread: String {
+    self.unread.bytes < self.limits.maxUnreadBytesPerPeer / 2
+      ? "All peers together have \(self.all.unread.bytes) bytes here that are not dealt with, near the limit of \(self.limits.maxUnreadBytes): try again later."
+      : "\(self.name) has \(self.unread.bytes) bytes here that are not dealt with, near its limit of \(self.limits.maxUnreadBytesPerPeer): send in fewer calls at a time."
+  }
+}
+
+/// One call's part in its peer's budget.
+struct CallBudget: Sendable {
+  let peer: PeerBudget
+  let isReserved: Bool
+  /// Tells the loop that a writer waits for room.
+  let waitForRoom: @Sendable (_ call: UInt64) -> Void
+
+  var hasRoom: Bool { self.peer.hasRoom(isReserved: self.isReserved) }
+
+  func charge(queued bytes: Int) -> Bool {
+    guard self.hasRoom else { return false }
+    self.peer.queued.add(bytes)
+    return true
+  }
+
+  func refund(queued bytes: Int) { self.peer.queued.add(-bytes) }
+
+  func charge(unread bytes: Int) -> Bool {
+    guard self.peer.mayLeaveUnread(bytes) else { return false }
+    self.peer.unread.add(bytes)
+    return true
+  }
+
+  func refund(unread bytes: Int) { if bytes != 0 { self.peer.unread.add(-bytes) } }
+}

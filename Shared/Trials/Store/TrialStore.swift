@@ -1,0 +1,415 @@
+public import Foundation
+public import Schemas
+public import Storage
+
+/// The trial log and its catalog as one: trials go in once and are durable when told so, and come out again.
+///
+/// A trial is stored because it is in the log. The catalog is an index of the log: while it cannot be written, trials go on being
+/// stored, and are indexed later.
+///
+/// The disk has a thread of its own. Trials that arrive while it syncs wait for the next sync together.
+public actor TrialStore {
+  public struct Configuration: Sendable {
+    public var log = TrialLog.Configuration()
+    /// Trials that are being checked or wait for the disk at most; more are refused until it catches up.
+    public var maximumWaiting = 256
+    /// Their bytes at most. One trial alone may be larger.
+    public var maximumWaitingBytes = 512 << 20
+    /// Trials of one sync at most.
+    public var maximumGroup = 64
+    /// Stored trials that wait for the catalog at most; more are refused until it can be written.
+    public var maximumUncatalogued = 10_000
+    /// Threads that check trials.
+    public var checkThreads = 2
+    public var limits = QualityLimits()
+    public init() {}
+  }
+
+  /// What became of a trial.
+  public enum Verdict: Sendable, Hashable {
+    case stored
+    case quarantined([QualityReason])
+    case duplicate
+  }
+
+  /// What an operator should hear of.
+  public enum Notice: Sendable {
+    /// Trials are lost, or may be.
+    case damage(LogDamage)
+    /// A record of damage cannot be read any more. Said at each start.
+    case damageRecordUnreadable(path: String, any Error)
+    /// A crash had torn the end of the log, where nothing acknowledged was.
+    case torn(file: String, bytes: Int)
+    /// The catalog did not agree with the log, and does now.
+    case reconciled(added: Int, dropped: Int)
+    /// Stored trials wait for the catalog, which cannot be written. Said once until it can.
+    case catalogBehind(trials: Int, any Error)
+    case catalogCaughtUp
+    /// A log file cannot be sealed, so trials go on into it. Said once until it can.
+    case rotationFailed(TrialsError)
+  }
+
+  private struct Waiting {
+    var trial: TrialRecord
+    var reasons: [QualityReason]
+    var continuation: CheckedContinuation<Verdict, any Error>
+  }
+
+  private struct LostPlace: Hashable {
+    var name: TrialName
+    var position: LogPosition
+  }
+
+  private let executor: any SerialExecutor
+  public nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
+
+  private let index: TrialCatalog
+  private let configuration: Configuration
+  private let folder: String
+  private let runtime: Runtime
+  private let tell: @Sendable (Notice) -> Void
+  private let lock: FolderLock?
+  private let log: TrialLog
+  private let damageBook: DamageBook
+  private let reader: LogReader
+  private let snapshots: SnapshotFolder
+  private let counters: Counters
+
+  private var idleCheckers: [QualityChecker]
+  private var awaitingChecker = FairQueue<CheckedContinuation<QualityChecker, Never>>()
+  private var admitted = (trials: 0, bytes: 0)
+  private var waiting: [Waiting] = []
+  private var isDraining = false
+  /// In the log and not in the catalog, in the log's order.
+  private var uncatalogued: [TrialRow] = []
+  private var uncataloguedPlaces: [TrialName: LogPosition] = [:]
+  /// Found not to hold their trials any more. The catalog may still name them until it can be written; nobody else believes it.
+  private var lost: Set<LostPlace> = []
+  private var catalogFailure: (any Error)?
+  private var saidRotationFailed = false
+
+  /// Opens a store on the machine's disk and takes its folder's lock.
+  /// - Parameter folder: holds `log/`, `snapshots/`, `damage/` and `catalog.sqlite`; made where it is missing.
+  /// - Throws: ``TrialsError``; `StorageError` `.inUse` where another process owns the folder.
+  public init(
+    folder: URL, configuration: Configuration = .init(), tell: @escaping @Sendable (Notice) -> Void = { _ in }
+  ) throws {
+    let lock = try FolderLock(folder: folder.path, owner: "ingest")
+    try self.init(
+      folder: folder.path, configuration: configuration, disk: SystemDisk(), runtime: .system,
+      catalog: try TrialCatalog(path: folder.appending(path: "catalog.sqlite").path), lock: lock, tell: tell)
+  }
+
+  /// Opens a store and makes log and catalog agree.
+  /// - Parameters:
+  ///   - lock: held as long as the store lives.
+  ///   - tell: called on the store's thread, and while opening.
+  /// - Throws: ``TrialsError``.
+  public init(
+    folder: String, configuration: Configuration = .init(), disk: any Disk, runtime: Runtime,
+    catalog: TrialCatalog, lock: FolderLock? = nil, tell: @escaping @Sendable (Notice) -> Void = { _ in }
+  ) throws {
+    self.folder = folder
+    self.configuration = configuration
+    self.runtime = runtime
+    self.index = catalog
+    self.lock = lock
+    self.tell = tell
+    self.executor = runtime.makeSerialExecutor("fleetloop.trials.log")
+    try TrialsError.disk { () throws(StorageError) in try disk.makeFolder(folder) }
+    let book = try DamageBook(folder: "\(folder)/damage", disk: disk)
+    self.damageBook = book
+    for (path, error) in book.unreadable { tell(.damageRecordUnreadable(path: path, error)) }
+    self.snapshots = try SnapshotFolder(
+      folder: "\(folder)/snapshots", disk: disk, runtime: runtime, adopting: try catalog.oldSnapshots())
+    try catalog.dropOldSnapshots()
+    self.counters = Counters(try catalog.counters())
+    self.reader = LogReader(folder: "\(folder)/log", disk: disk, runtime: runtime)
+    self.idleCheckers = (0..<max(1, configuration.checkThreads)).map { _ in QualityChecker(runtime: runtime) }
+    let now = runtime.unixNanos()
+    self.log = try TrialLog(
+      folder: "\(folder)/log", configuration: configuration.log, disk: disk,
+      acknowledgedEnd: {
+        try catalog.places(in: $0).last.map { $0.position.offset + $0.position.length } ?? 0
+      },
+      damaged: { found in
+        let lost = try catalog.places(
+          in: found.file, from: found.bytes.lowerBound, until: found.bytes.upperBound)
+        let damage = try book.note(found, lost: lost, nowUnixNanos: now)
+        if let damage { tell(.damage(damage)) }
+      })
+    if self.log.tornBytes > 0 { tell(.torn(file: self.log.currentFile, bytes: self.log.tornBytes)) }
+    var reconciliation = Reconciliation(
+      log: self.log, catalog: catalog, damages: book, limits: configuration.limits, nowUnixNanos: now)
+    try reconciliation.run()
+    for damage in reconciliation.found { tell(.damage(damage)) }
+    if reconciliation.added + reconciliation.dropped > 0 {
+      tell(.reconciled(added: reconciliation.added, dropped: reconciliation.dropped))
+    }
+  }
+
+  // MARK: In
+
+  /// Stores a trial, unless it is stored already. Returns once it is durable.
+  /// - Throws: ``TrialsError``; `.busy`, `.diskFull` and `.fileSystem` mean that nothing was stored and the robot should keep its
+  ///   copy.
+  public func store(_ trial: TrialRecord) async throws -> Verdict {
+    if try await self.isStored(TrialName(robot: trial.robot, trialID: trial.trialID)) { return .duplicate }
+    let bytes = trial.events.reduce(0) { $0 + $1.serializedSize }
+    try self.admit(bytes)
+    defer { self.admitted = (self.admitted.trials - 1, self.admitted.bytes - bytes) }
+    let reasons = await self.check(trial)
+    return try await withCheckedThrowingContinuation { continuation in
+      self.waiting.append(Waiting(trial: trial, reasons: reasons, continuation: continuation))
+      guard !self.isDraining else { return }
+      self.isDraining = true
+      Task(executorPreference: self.runtime.taskExecutor) { await self.drain() }
+    }
+  }
+
+  private func admit(_ bytes: Int) throws(TrialsError) {
+    guard self.uncatalogued.count < self.configuration.maximumUncatalogued else {
+      throw TrialsError(
+        .busy,
+        "\(self.uncatalogued.count) stored trials wait for the catalog of \(self.folder), which cannot be written; "
+          + "free space there or end what locks it.", cause: self.catalogFailure)
+    }
+    guard self.admitted.trials < self.configuration.maximumWaiting,
+      self.admitted.trials == 0 || self.admitted.bytes + bytes <= self.configuration.maximumWaitingBytes
+    else {
+      throw TrialsError(
+        .busy,
+        "\(self.admitted.trials) trials of \(self.admitted.bytes) bytes wait for checks and the disk; send this one "
+          + "again later.")
+    }
+    self.admitted = (self.admitted.trials + 1, self.admitted.bytes + bytes)
+  }
+
+  /// Trials that are being checked or wait for the disk.
+  public var trialsUnderWay: Int { self.admitted.trials }
+
+  /// Checks a trial once a checker is free and it is its robot's turn.
+  private func check(_ trial: TrialRecord) async -> [QualityReason] {
+    let checker = await self.freeChecker(for: trial.robot)
+    let reasons = await checker.reasons(for: trial, limits: self.configuration.limits)
+    if let next = self.awaitingChecker.popFirst() {
+      next.resume(returning: checker)
+    } else {
+      self.idleCheckers.append(checker)
+    }
+    return reasons
+  }
+
+  private func freeChecker(for robot: String) async -> QualityChecker {
+    if let checker = self.idleCheckers.popLast() { return checker }
+    return await withCheckedContinuation { self.awaitingChecker.append($0, of: robot) }
+  }
+
+  /// Whether a trial stands in the log. The catalog's word is not enough: the robot deletes its copy on the answer.
+  private func isStored(_ name: TrialName) async throws -> Bool {
+    do {
+      _ = try await self.trial(name)
+      return true
+    } catch let error as TrialsError where error.code == .notFound || error.code == .corrupt {
+      return false
+    }
+  }
+
+  private func drain() async {
+    while !self.waiting.isEmpty {
+      let group = Array(self.waiting.prefix(self.configuration.maximumGroup))
+      self.waiting.removeFirst(group.count)
+      self.commit(group)
+      // Those who were answered go on first: the catalog may be slow. Whoever came while the disk synced joins the next group.
+      await Task.yield()
+      if !self.uncatalogued.isEmpty { self.writeIndex() }
+    }
+    self.isDraining = false
+  }
+
+  private func commit(_ group: [Waiting]) {
+    do {
+      var fresh: [Waiting] = []
+      var duplicates: [Waiting] = []
+      var names: Set<TrialName> = []
+      for waiting in group {
+        let name = TrialName(robot: waiting.trial.robot, trialID: waiting.trial.trialID)
+        let isNew = try names.insert(name).inserted && self.place(of: name) == nil
+        if isNew { fresh.append(waiting) } else { duplicates.append(waiting) }
+      }
+      if !fresh.isEmpty {
+        let now = self.runtime.unixNanos()
+        let positions = try self.log.append(fresh.map(\.trial), storedUnixNanos: now)
+        for (waiting, position) in zip(fresh, positions) {
+          let row = TrialRow(
+            waiting.trial, position: position, reasons: waiting.reasons, storedUnixNanos: now)
+          self.uncatalogued.append(row)
+          self.uncataloguedPlaces[row.name] = position
+        }
+        self.tellOfRotation()
+      }
+      for waiting in fresh {
+        waiting.continuation.resume(
+          returning: waiting.reasons.isEmpty ? .stored : .quarantined(waiting.reasons))
+      }
+      for waiting in duplicates { waiting.continuation.resume(returning: .duplicate) }
+    } catch {
+      for waiting in group { waiting.continuation.resume(throwing: error) }
+    }
+  }
+
+  private func tellOfRotation() {
+    if let failure = self.log.rotationFailure, !self.saidRotationFailed {
+      self.tell(.rotationFailed(failure))
+    }
+    self.saidRotationFailed = self.log.rotationFailure != nil
+  }
+
+  // MARK: Catalog
+
+  /// The index of what is stored. Acknowledgements do not wait for it, so it is first brought up to them: whoever was told that a
+  /// trial is stored finds it there, unless the catalog cannot be written.
+  public var catalog: TrialCatalog {
+    if !self.uncatalogued.isEmpty, self.catalogFailure == nil { self.writeIndex() }
+    return self.index
+  }
+
+  /// Brings the catalog up to the log. Trials that it cannot take now it takes later.
+  private func writeIndex() {
+    let counters = self.counters.changes
+    do {
+      try self.index.add(
+        self.uncatalogued, files: Array(self.log.changes.values),
+        dropping: self.lost.map { ($0.name, $0.position) }, counters: counters)
+      self.counters.wrote(counters)
+      self.uncatalogued = []
+      self.uncataloguedPlaces = [:]
+      self.lost = []
+      self.log.changes = [:]
+      if self.catalogFailure != nil { self.tell(.catalogCaughtUp) }
+      self.catalogFailure = nil
+    } catch {
+      if self.catalogFailure == nil {
+        self.tell(.catalogBehind(trials: self.uncatalogued.count, error))
+        self.keepIndexing()
+      }
+      self.catalogFailure = error
+    }
+  }
+
+  private func keepIndexing() {
+    let runtime = self.runtime
+    Task(executorPreference: runtime.taskExecutor) { [weak self] in
+      while (try? await runtime.sleep(for: .seconds(1))) != nil {
+        guard let self, await self.isBehindAfterIndexing() else { return }
+      }
+    }
+  }
+
+  private func isBehindAfterIndexing() -> Bool {
+    self.writeIndex()
+    return self.catalogFailure != nil
+  }
+
+  // MARK: Counters
+
+  /// Counts one more, in memory: it never waits for a disk. Written with the index and by ``flushCounters()``.
+  public nonisolated func count(_ counter: String) { self.counters.increment(counter) }
+
+  /// What a counter has come to, over all processes that had this store.
+  public nonisolated func counter(_ name: String) -> Int { self.counters.value(name) }
+
+  /// Writes counters that have changed, and what the index lacks. What cannot be written now is written later.
+  public func flushCounters() {
+    if !self.counters.changes.isEmpty || !self.uncatalogued.isEmpty { self.writeIndex() }
+  }
+
+  /// Stored trials that wait for the catalog.
+  public var uncataloguedTrials: Int { self.uncatalogued.count }
+
+  private func place(of name: TrialName) throws -> LogPosition? {
+    if let place = self.uncataloguedPlaces[name] { return place }
+    guard let place = try self.index.position(robot: name.robot, trialID: name.trialID),
+      !self.lost.contains(LostPlace(name: name, position: place))
+    else { return nil }
+    return place
+  }
+
+  // MARK: Out
+
+  /// A stored trial.
+  /// - Throws: ``TrialsError`` `.notFound` where none of this name is stored, `.corrupt` where the log holds it no more: it is then
+  ///   noted as lost, and its next sending is stored again.
+  public func trial(_ name: TrialName) async throws -> TrialRecord {
+    guard let place = try self.place(of: name) else {
+      throw TrialsError(.notFound, "Robot '\(name.robot)' has no stored trial '\(name.trialID)'.")
+    }
+    do {
+      return try await self.reader.trial(name, at: place)
+    } catch let error as TrialsError where Self.isLoss(error) {}
+    do {
+      // Once more, because this cannot be taken back.
+      return try await self.reader.trial(name, at: place)
+    } catch let error as TrialsError where Self.isLoss(error) {
+      try self.lose(name, at: place, because: error)
+      throw error.code == .unreadable ? TrialsError(.corrupt, error.message, cause: error.cause) : error
+    }
+  }
+
+  private static func isLoss(_ error: TrialsError) -> Bool {
+    error.code == .corrupt || error.code == .notFound || error.code == .unreadable
+  }
+
+  /// Believes in a place no more, whether or not the catalog can be told: the next sending of its trial is stored again.
+  /// - Throws: ``TrialsError`` `.fileSystem` where the disk does not take the record of it: then the row stays.
+  private func lose(_ name: TrialName, at place: LogPosition, because error: TrialsError) throws {
+    // It may have been stored again, or given up, while this was read.
+    guard try self.place(of: name) == place else { return }
+    do {
+      let bytes = place.offset..<place.offset + place.length
+      let found =
+        error.code == .notFound
+        ? FoundDamage(bytes, missing: [name], from: place.file)
+        : try self.log.damage(in: place.file, at: bytes)
+      let damage = try self.damageBook.note(
+        found, lost: [(name, place)], nowUnixNanos: self.runtime.unixNanos())
+      if let damage { self.tell(.damage(damage)) }
+    } catch let unwritten {
+      // Nothing is dropped of which nothing would be left that names it: the next start does not read files that are whole in
+      // length. What cannot be noted now could not be stored again either.
+      throw TrialsError(.fileSystem, "\(error.message) Nor can the damage be noted.", cause: unwritten)
+    }
+    self.log.discount(place)
+    if self.uncataloguedPlaces[name] != nil {
+      self.uncataloguedPlaces[name] = nil
+      self.uncatalogued.removeAll { $0.name == name }
+    } else {
+      self.lost.insert(LostPlace(name: name, position: place))
+    }
+    self.writeIndex()
+  }
+
+  /// Fixes the trials of a query under a name that depends on nothing but the trials.
+  public nonisolated func createSnapshot(_ query: TrialQuery) async throws -> DatasetSnapshot {
+    var (names, snapshot) = try await self.catalog.selection(of: query)
+    snapshot.createdUnixNanos = self.runtime.unixNanos()
+    return try await self.snapshots.make(snapshot, of: names)
+  }
+
+  /// The trials of a snapshot, in its order.
+  /// - Throws: ``TrialsError`` `.notFound` where there is none of this name.
+  public nonisolated func trials(ofSnapshot id: String) async throws -> [TrialName] {
+    try await self.snapshots.trials(of: id)
+  }
+
+  /// Bytes and files of the log, free bytes beside it, and trials that stand in it more than once.
+  public nonisolated func usage() async throws -> (bytes: Int, files: Int, free: UInt64, duplicates: Int) {
+    let usage = try await self.reader.usage()
+    return (usage.bytes, usage.files, usage.free, try await self.catalog.duplicates())
+  }
+
+  /// Damage that was found in the log: the latest, oldest first, and how many there are in all.
+  public func damages() -> (recent: [LogDamage], count: Int) {
+    (self.damageBook.recent, self.damageBook.count)
+  }
+}

@@ -1,0 +1,103 @@
+import Foundation
+import GRPCCore
+import Logging
+import Schemas
+import ServiceKit
+import Synchronization
+import TestSupport
+import Testing
+import Trials
+
+@testable import IngestCore
+
+@Suite("ReadTrials")
+struct ReadTrialsTests {
+  private struct Collector: RPCWriterProtocol {
+    let events: Events
+    func write(_ element: TrialEvent) async throws { self.events.add(element) }
+    func write(contentsOf elements: some Sequence<TrialEvent>) async throws {
+      for element in elements { self.events.add(element) }
+    }
+  }
+
+  private final class Events: Sendable {
+    private let state = Mutex<[TrialEvent]>([])
+    var all: [TrialEvent] { self.state.withLock { $0 } }
+    func add(_ event: TrialEvent) { self.state.withLock { $0.append(event) } }
+  }
+
+  @Test func `a damaged trial is named in its place and the others follow`() async throws {
+    let folder = try TemporaryFolder()
+    let store = try TrialStore(folder: URL(filePath: folder.path))
+    for id in ["a", "b", "c"] { _ = try await store.store(TrialRecord(events: Self.trial(id))) }
+    let query = TrialQuery(includeQuarantined: true)
+    let snapshot = try await store.createSnapshot(query)
+    let place = try #require(try await store.catalog.position(robot: "robot-1", trialID: "b"))
+    let handle = try FileHandle(forWritingTo: URL(filePath: "\(folder.path)/log/\(place.file)"))
+    try handle.seek(toOffset: UInt64(place.offset + place.length - 1))
+    try handle.write(contentsOf: [0xFF])
+    try handle.close()
+    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    let intake = Intake(store: store, metrics: MetricsRegistry(), vitals: Vitals(), logger: logger) { _ in }
+    let endpoint = IngestEndpoint(intake: intake, store: store)
+    let events = Events()
+    try await withServerContextRPCCancellationHandle { cancellation in
+      let context = ServerContext(
+        descriptor: IngestService.Method.ReadTrials.descriptor, remotePeer: "test", localPeer: "test",
+        cancellation: cancellation)
+      try await endpoint.readTrials(
+        request: ReadTrialsRequest(snapshotID: snapshot.snapshotID),
+        response: RPCWriter(wrapping: Collector(events: events)), context: context)
+      let statistics = try await endpoint.getStatistics(request: .init(), context: context)
+      #expect(statistics.damagesInAll == 1)
+      #expect(statistics.damages.first?.lost == [TrialName(robot: "robot-1", trialID: "b")])
+    }
+    #expect(events.all.count == 7)
+    #expect(Array(events.all[..<3]) == Self.trial("a"))
+    #expect(events.all[3].trialID == "b" && events.all[3].event == nil && !events.all[3].missing.isEmpty)
+    #expect(Array(events.all[4...]) == Self.trial("c"))
+  }
+
+  @Test func `readers who do not read take their places, and no more`() async throws {
+    let reads = OpenReads()
+    var readers: [Task<Void, any Error>] = []
+    let places = AsyncStream<Void>.makeStream()
+    func read(_ caller: String?) {
+      readers.append(
+        Task {
+          try await reads.during(caller) {
+            places.continuation.yield()
+            try await Task.sleep(for: .seconds(600))
+          }
+        })
+    }
+    var taken = places.stream.makeAsyncIterator()
+    for _ in 0..<OpenReads.limitPerCaller {
+      read("robot/a")
+      await taken.next()
+    }
+    let refused = await #expect(throws: RPCError.self) { try await reads.during("robot/a") {} }
+    #expect(refused?.code == .resourceExhausted)
+    for _ in OpenReads.limitPerCaller..<OpenReads.limit {
+      read(nil)
+      await taken.next()
+    }
+    await #expect(throws: RPCError.self) { try await reads.during("trainer/b") {} }
+    for task in readers {
+      task.cancel()
+      _ = await task.result
+    }
+    try await reads.during("robot/a") {}
+  }
+
+  private static func trial(_ id: String) -> [TrialEvent] {
+    let parts: [TrialEvent.Event] = [
+      .header(TrialHeader(trialID: id, robot: "robot-1", task: "reach")),
+      .steps(TrialSteps(steps: [TrialStep(index: 0, action: [0, 0, 0, 0])])),
+      .end(TrialEnd(outcome: .success, steps: 1, endedUnixNanos: 1)),
+    ]
+    return parts.enumerated().map {
+      TrialEvent(robot: "robot-1", trialID: id, number: UInt32($0.offset), event: $0.element)
+    }
+  }
+}

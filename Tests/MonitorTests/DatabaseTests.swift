@@ -1,0 +1,102 @@
+import Logging
+import Schemas
+import ServiceKit
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import MonitorCore
+
+@Suite("A monitor whose database fails")
+struct DatabaseTests {
+  /// Keeps nothing, and can be told to fail; as the real one, it writes nothing where only presence differs.
+  private final class Store: MonitorStoring {
+    private let isFull = Mutex(false)
+
+    func set(full: Bool) { self.isFull.withLock { $0 = full } }
+
+    func load() throws(MonitorError) -> MonitorState { MonitorState() }
+
+    func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) -> Bool {
+      guard new.robots != old.robots || new.alerts != old.alerts else { return false }
+      if self.isFull.withLock({ $0 }) { throw MonitorError(.storage, "The test's disk is full.") }
+      return true
+    }
+  }
+
+  private static let broken = [BrokenPart(part: "database", reason: "The test's disk is full.")]
+
+  private func monitor(_ store: Store, _ vitals: Vitals) throws -> Monitor {
+    try Monitor(
+      store: store, metrics: MetricsRegistry(), vitals: vitals,
+      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+  }
+
+  private static func beat(_ robot: String, _ state: RobotState = .idle) -> TelemetryEvent {
+    TelemetryEvent(event: .heartbeat(Heartbeat(robot: robot, state: state)))
+  }
+
+  @Test func `it says that it cannot work until its state can be written again`() async throws {
+    let store = Store()
+    let vitals = Vitals()
+    let monitor = try self.monitor(store, vitals)
+    try await monitor.hear(Self.beat("a"))
+    store.set(full: true)
+    await #expect(throws: MonitorError.self) { try await monitor.hear(Self.beat("a", .stopped)) }
+    #expect(vitals.broken == Self.broken)
+    // Where nothing had to be written, nobody knows whether it could be.
+    try await monitor.hear(Self.beat("a"))
+    #expect(vitals.broken == Self.broken)
+    store.set(full: false)
+    try await monitor.hear(Self.beat("a", .stopped))
+    #expect(vitals.broken.isEmpty)
+  }
+
+  @Test func `a database that works again is known to, though nothing new has to be written`() async throws {
+    let store = Store()
+    let vitals = Vitals()
+    let monitor = try self.monitor(store, vitals)
+    try await monitor.hear(Self.beat("a", .stopped))
+    let alert = try #require(await monitor.snapshot.alerts.list(includeResolved: false).first)
+    store.set(full: true)
+    // Somebody acknowledges, is told that it cannot be stored, and does not try again.
+    await #expect(throws: MonitorError.self) {
+      _ = try await monitor.change { state, _, _ throws(MonitorError) in
+        try state.alerts.acknowledge(alert.alertID, by: "ana")
+      }
+    }
+    await #expect(throws: MonitorError.self) { try await monitor.tick() }
+    #expect(vitals.broken == Self.broken)
+    store.set(full: false)
+    try await monitor.tick()
+    #expect(vitals.broken.isEmpty)
+  }
+
+  @Test func `the page says that the state cannot be written`() async throws {
+    let store = Store()
+    let vitals = Vitals()
+    let monitor = try self.monitor(store, vitals)
+    // An alert that somebody took note of: each tick wants to resolve it.
+    try await monitor.hear(
+      TelemetryEvent(event: .safety(SafetyEvent(robot: "a", kind: "orders-lost", detail: "disk"))))
+    let alert = try #require(await monitor.snapshot.alerts.list(includeResolved: false).first)
+    _ = try await monitor.change { state, _, _ throws(MonitorError) in
+      try state.alerts.acknowledge(alert.alertID, by: "ana")
+    }
+    store.set(full: true)
+    let board = StatusBoard(metrics: MetricsRegistry())
+    var intervals = MonitorRounds.Intervals()
+    intervals.tick = .milliseconds(5)
+    let rounds = MonitorRounds(
+      monitor: monitor,
+      peers: MonitorPeers(
+        publishAlert: { _ in }, publishDirective: { _ in }, summarize: { _ in [] },
+        listTrials: { _ in ListTrialsResponse() }, describeRollout: { RolloutDescription() }),
+      board: board, intervals: intervals, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let working = Task { try await rounds.run() }
+    defer { working.cancel() }
+    try await eventually("the page tells why", within: .seconds(20)) {
+      String(decoding: board.json, as: UTF8.self).contains("database: The test's disk is full.")
+    }
+  }
+}

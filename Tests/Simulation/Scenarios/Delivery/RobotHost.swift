@@ -1,0 +1,155 @@
+import GRPCCore
+import Logging
+import RobotCore
+import Schemas
+import SimulationKit
+import Storage
+import Trials
+
+/// A robot's spool and delivery, and a control program that gives it trials.
+final class RobotHost: @unchecked Sendable {
+  // Unchecked: used by the simulation's thread only.
+  let host: SimulatedHost
+  private let network: SimulatedNetwork
+  private let oracle: DeliveryOracle
+  private unowned let ingest: IngestHost
+  private let pauses: ClosedRange<Duration>
+  private var random: SimulationRandom
+  private var trials = 0
+  /// Whether new trials begin.
+  var isWorking = true
+  private var acknowledgements: AsyncStream<TrialAcknowledgement>.Continuation?
+  private static let folder = "/robot/spool"
+
+  init(
+    _ name: String, network: SimulatedNetwork, oracle: DeliveryOracle, ingest: IngestHost,
+    pauses: ClosedRange<Duration>, in simulation: Simulation
+  ) {
+    self.host = SimulatedHost(name, in: simulation)
+    self.network = network
+    self.oracle = oracle
+    self.ingest = ingest
+    self.pauses = pauses
+    self.random = simulation.random.fork()
+    self.host.platter.didRemove = { [unowned self] path in
+      guard let id = Self.trialID(path, in: "ready") else { return }
+      self.oracle.removed(TrialKey(robot: self.host.name, trialID: id))
+    }
+  }
+
+  /// The id in `/robot/spool/PART/000000000001_ID`; nil for other files.
+  private static func trialID(_ path: String, in part: String) -> String? {
+    guard path.hasPrefix("\(Self.folder)/\(part)/"), let mark = path.firstIndex(of: "_") else { return nil }
+    return String(path[path.index(after: mark)...])
+  }
+
+  /// Harms something small that the robot keeps beside its trials.
+  func harmSmallFile() {
+    let decay = self.random.pick([Platter.Decay.flippedBit, .badSector])
+    // Beginnings of files are read by nobody, and their names are of no seed.
+    self.host.platter.decay(decay, below: Self.folder) {
+      $0.hasPrefix("\(Self.folder)/ledger") && !$0.hasSuffix(".partial")
+    }
+  }
+
+  /// Makes a part of a filed trial unreadable.
+  func harmTrial() { self.host.platter.decay(.badSector, below: "\(Self.folder)/ready") }
+
+  /// Whether a trial lies where a person is to look at it, with the reason beside it.
+  func isPutAside(_ trialID: String) -> Bool {
+    let files = self.host.platter.files(below: "\(Self.folder)/refused", durably: true).map(\.path)
+    return files.contains { Self.trialID($0, in: "refused") == trialID && files.contains("\($0).reason") }
+  }
+
+  /// - Throws: what the disk says; the host is up and does nothing then.
+  func boot() throws {
+    let life = self.host.boot()
+    let spool = try Spool(
+      folder: Self.folder, limitBytes: 1 << 20, disk: life.disk, runtime: life.runtime)
+    let delivery = Delivery(
+      robot: self.host.name, spool: spool, runtime: life.runtime, logger: .silent,
+      publish: { event in self.publish(event, from: life) },
+      // Whoever files trials here finds that it is missing in the end.
+      lost: { _, _ in },
+      upload: { events, watch in try await self.upload(events, watch, from: life) })
+    let (heard, acknowledgements) = AsyncStream<TrialAcknowledgement>.makeStream()
+    self.acknowledgements = acknowledgements
+    life.start { await delivery.run() }
+    life.start { for await acknowledgement in heard { await delivery.hear(acknowledgement) } }
+    life.start { await self.work(life, spool) }
+    life.keep(spool)
+    life.keep(delivery)
+  }
+
+  /// An acknowledgement arrives.
+  func hear(_ acknowledgement: TrialAcknowledgement) { self.acknowledgements?.yield(acknowledgement) }
+
+  private func publish(_ event: [UInt8], from life: HostLife) {
+    self.network.publish(from: life, to: self.ingest.host, stream: "trials") { _ in self.ingest.hear(event) }
+  }
+
+  private func upload(
+    _ events: [TrialEvent], _ watch: ProgressWatch, from life: HostLife
+  ) async throws -> TrialAcknowledgement {
+    try await self.network.call(
+      from: life, to: self.ingest.host, "Upload", requests: events, sent: { watch.moved() },
+      serve: { life, requests in try await self.ingest.upload(requests, to: life) })
+  }
+
+  /// Nothing of a life that ended is called again.
+  func forget() { self.acknowledgements = nil }
+
+  // MARK: Trials
+
+  private func work(_ life: HostLife, _ spool: Spool) async {
+    let executor = life.runtime.makeSerialExecutor("recorder")
+    while true {
+      try? await life.runtime.sleep(for: self.random.within(self.pauses))
+      guard self.isWorking else { continue }
+      self.trials += 1
+      let id = "t\(self.trials)"
+      do {
+        try await self.record(id, life, spool, executor)
+      } catch {
+        self.host.simulation.note("\(self.host.name)/\(id) is not filed: \(error)")
+        await spool.discard(trialID: id)
+      }
+    }
+  }
+
+  private func record(
+    _ id: String, _ life: HostLife, _ spool: Spool, _ executor: any SerialExecutor
+  ) async throws {
+    let path = try await spool.admit(trialID: id)
+    let side = UInt32(SampleClips.side)
+    let header = TrialHeader(
+      trialID: id, robot: self.host.name, task: "reach", mode: .demonstration,
+      startedUnixNanos: life.runtime.unixNanos(), imageHeight: side, imageWidth: side)
+    let recorder = try TrialRecorder(
+      header: header, path: path, disk: life.disk, executor: executor, limitBytes: 1 << 20,
+      makeCompressor: { _, _ in SampleClips.Compressor() })
+    let isBad = self.random.chance(0.1)
+    for index in 0..<self.random.within(0...SampleClips.longest) {
+      let step = TrialStep(
+        index: UInt32(index), elapsedNanos: Int64(index) * 50_000_000,
+        jointAngles: (0..<7).map { Float($0) * 0.1 + Float(index) * 0.01 },
+        action: isBad ? [9, 9, 9, 9] : [0.1, -0.2, 0.3, 1], gripper: 0.5)
+      try await recorder.append(step, image: [])
+    }
+    let bytes = try await recorder.finish(
+      outcome: .success, failureCode: "", operatorIntervention: false,
+      endedUnixNanos: life.runtime.unixNanos())
+    guard life.isAlive,
+      let file = self.host.platter.files(below: Self.folder, durably: false).first(where: { $0.path == path })
+    else { return }
+    let key = TrialKey(robot: self.host.name, trialID: id)
+    self.oracle.recorded(key, file: file.bytes)
+    _ = try await spool.file(trialID: id, bytes: bytes)
+    if life.isAlive { self.oracle.filed(key) }
+  }
+}
+
+extension Logger {
+  /// Says nothing: a simulation tells by its trace.
+  static var silent: Logger { Logger(label: "simulation") { _ in SwiftLogNoOpLogHandler() } }
+}

@@ -1,0 +1,57 @@
+import Foundation
+import Storage
+import TestSupport
+import Testing
+
+@Suite("DurableFile")
+struct DurableFileTests {
+  private let folder: TemporaryFolder
+  private var path: String { "\(self.folder.path)/kept" }
+
+  init() throws { self.folder = try TemporaryFolder() }
+
+  @Test func `the newest content is read, and nothing else is left`() throws {
+    try DurableFile.write([1, 2, 3], to: self.path)
+    try DurableFile.write([4], to: self.path, mode: 0o600)
+    #expect(try DurableFile.read(self.path, limit: 1) == [4])
+    #expect(try self.folder.names(".") == ["kept"])
+    let attributes = try FileManager.default.attributesOfItem(atPath: self.path)
+    #expect(attributes[.posixPermissions] as? Int == 0o600)
+  }
+
+  @Test func `what cannot be read says why`() throws {
+    try DurableFile.write([1, 2, 3], to: self.path)
+    #expect { try DurableFile.read(self.path, limit: 2) } throws: {
+      ($0 as? StorageError)?.code == .tooLarge
+    }
+    #expect { try DurableFile.read(self.path + "x", limit: 2) } throws: {
+      ($0 as? StorageError)?.code == .notFound
+    }
+    #expect { try DurableFile.read(self.folder.path, limit: 2) } throws: {
+      ($0 as? StorageError)?.code == .fileSystem
+    }
+  }
+
+  @Test func `leftovers of a crash go, everything else stays`() throws {
+    try DurableFile.write([1], to: self.path)
+    try DurableFile.write([2], to: self.path + ".7.partial")
+    try DurableFile.removeLeftovers(in: self.folder.path)
+    #expect(try self.folder.names(".") == ["kept"])
+  }
+
+  @Test func `a file that is there is never made anew`() throws {
+    try DurableFile.write([1], to: self.path)
+    #expect { try SystemDisk().open(self.path, .create) } throws: {
+      ($0 as? StorageError)?.code == .exists
+    }
+    #expect(try DurableFile.read(self.path, limit: 9) == [1])
+  }
+
+  @Test(arguments: [
+    ("/a/b", "/a"), ("/a", "/"), ("/", "/"), ("a/b", "a"), ("a", "."), (".", "."), ("./a", "."),
+    ("a/b/", "a"), ("", "."),
+  ])
+  func `every path has a folder`(path: String, folder: String) {
+    #expect(DurableFile.folder(of: path) == folder)
+  }
+}
