@@ -103,6 +103,23 @@ struct SupervisorTests {
     }
   }
 
+  @Test func `many children that end while others begin leave the supervisor alive`() async throws {
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for lane in 0..<32 {
+        group.addTask {
+          for turn in 0..<60 {
+            // What a child leaves behind holds its output open when the child is long forgotten.
+            let child = self.child("child-\(lane)", "sleep 0.05 & echo READY child turn=\(turn)")
+            try child.start()
+            try await child.waitUntilReady()
+            #expect(child.endpoints == ["turn": "\(turn)"])
+          }
+        }
+      }
+      try await group.waitForAll()
+    }
+  }
+
   @Test func `the page's port is read off its address`() {
     #expect(LocalFleet.address(ofPage: "http://127.0.0.1:43211/") == "127.0.0.1:43211")
   }

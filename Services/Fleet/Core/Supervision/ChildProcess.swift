@@ -52,10 +52,6 @@ package final class ChildProcess: Sendable {
       $0.output = ""
       $0.starts += 1
     }
-    pipe.fileHandleForReading.readabilityHandler = { [weak self] handle in
-      let data = handle.availableData
-      if data.isEmpty { handle.readabilityHandler = nil } else { self?.read(data) }
-    }
     process.terminationHandler = { [weak self] process in
       self?.state.withLock { $0.ended = process.terminationStatus }
     }
@@ -65,6 +61,7 @@ package final class ChildProcess: Sendable {
       throw FleetError(.childFailed, "Cannot start \(self.name) (\(self.executable.path)).", cause: error)
     }
     self.process.withLock { $0 = process }
+    self.read(pipe.fileHandleForReading)
   }
 
   /// Words of the READY line, by name; nil before it.
@@ -110,6 +107,21 @@ package final class ChildProcess: Sendable {
   /// The last lines of its log.
   package func logTail(lines: Int = 12) -> String {
     LogTail.lines(lines, of: self.log).joined(separator: "\n")
+  }
+
+  /// Reads what it says on a thread of its own, to the end. A `readabilityHandler` would be shorter, but it watches the
+  /// descriptor by a dispatch source that may outlive it: another child that is being started holds a copy until it runs
+  /// its program, so the watch is not gone when the descriptor closes, and its next event ends this process.
+  private func read(_ output: FileHandle) {
+    Thread.detachNewThread { [weak self] in
+      var buffer = [UInt8](repeating: 0, count: 4096)
+      while true {
+        let count = Foundation.read(output.fileDescriptor, &buffer, buffer.count)
+        if count < 0, errno == EINTR { continue }
+        guard count > 0 else { return }
+        self?.read(Data(buffer[..<count]))
+      }
+    }
   }
 
   private func read(_ data: Data) {
