@@ -14,7 +14,10 @@ final class SocketContext: @unchecked Sendable {
   init() {
     self.handle = zmq_ctx_new()
     // All inproc sockets of a process share one context, whose default is 1023.
-    if let handle { zmq_ctx_set(handle, ZMQ_MAX_SOCKETS, Int32(min(DescriptorLimit.current.soft, 16_384))) }
+    if let handle {
+      zmq_ctx_set(handle, ZMQ_MAX_SOCKETS, Int32(min(DescriptorLimit.current.soft, 16_384)))
+      zmq_ctx_set(handle, ZMQ_THREAD_NAME_PREFIX, Int32(cpoller_thread_prefix))
+    }
   }
 
   // The last socket to close lets go of its context, so that nothing is open in it any more.

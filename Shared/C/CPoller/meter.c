@@ -11,7 +11,7 @@
 // socket bounds them. So bytes are counted where libzmq reads them, from 0 with each message that somebody took; beyond the
 // limit libzmq hears that the peer has hung up, and forgets what it kept.
 //
-// Only connections that libzmq accepted are counted: who connects chose its peer.
+// Only connections that the bus accepted are counted: who connects chose its peer.
 
 enum { descriptors = 1 << 20 };  // DescriptorLimit raises the limit no further.
 
@@ -45,7 +45,7 @@ void cpoller_forget(int descriptor) {
 int accept4(int listener, struct sockaddr *address, socklen_t *size, int flags) {
   pthread_once(&once, find);
   int descriptor = real_accept(listener, address, size, flags);
-  if (is_index(descriptor) && cpoller_is_libzmq()) {
+  if (is_index(descriptor) && cpoller_is_bus()) {
     cpoller_delivered(descriptor);
     __atomic_store_n(&is_counted[descriptor], 1, __ATOMIC_RELAXED);
   }
@@ -56,7 +56,7 @@ ssize_t recv(int descriptor, void *bytes, size_t size, int flags) {
   pthread_once(&once, find);
   ssize_t count = real_receive(descriptor, bytes, size, flags);
   if (count <= 0 || !is_index(descriptor) || !__atomic_load_n(&is_counted[descriptor], __ATOMIC_RELAXED)) return count;
-  if (!cpoller_is_libzmq()) return count;
+  if (!cpoller_is_bus()) return count;
   int64_t sum = __atomic_add_fetch(&undelivered[descriptor], count, __ATOMIC_RELAXED);
   return sum > cpoller_most_undelivered ? 0 : count;
 }

@@ -1,8 +1,10 @@
 #define _GNU_SOURCE
+#include "CPoller.h"
 #include "thread.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -37,16 +39,23 @@ static void find(void) {
   real_wait = (wait_function)dlsym(RTLD_NEXT, "epoll_wait");
 }
 
-// libzmq names its threads before they do anything.
-int cpoller_is_libzmq(void) {
-  static _Thread_local int known = -1;
-  if (known < 0) {
-    char name[16] = "";
+// libzmq names its threads before they do anything, [PREFIX/]ZMQbg/….
+enum owner { unknown, other, libzmq, bus };
+
+static enum owner owner(void) {
+  static _Thread_local enum owner known = unknown;
+  if (known == unknown) {
+    char name[16] = "", prefix[16];
     pthread_getname_np(pthread_self(), name, sizeof name);
-    known = strncmp(name, "ZMQbg", 5) == 0;
+    snprintf(prefix, sizeof prefix, "%d/ZMQbg", cpoller_thread_prefix);
+    known = strncmp(name, prefix, strlen(prefix)) == 0 ? bus : strncmp(name, "ZMQbg", 5) == 0 ? libzmq : other;
   }
   return known;
 }
+
+int cpoller_is_libzmq(void) { return owner() != other; }
+
+int cpoller_is_bus(void) { return owner() == bus; }
 
 int epoll_ctl(int set, int operation, int descriptor, struct epoll_event *event) {
   pthread_once(&once, find);
