@@ -16,8 +16,6 @@ package final class Condition: Sendable {
   private struct State {
     var kept = Kept()
     var standstills: UInt64 = 0
-    /// Changes of ``kept`` since the agent's start.
-    var changes: UInt64 = 0
     /// Why ``kept`` is not on the disk.
     var unkept: String?
   }
@@ -27,8 +25,7 @@ package final class Condition: Sendable {
 
   private let file: KeptFile<Kept>
   private let state: Mutex<State>
-  /// Changes that the file has. Held while it is written, so that an older state never replaces a newer one there.
-  private let writing = Mutex<UInt64>(0)
+  private let writing = NewestWrite()
 
   /// Opens what an earlier agent left. Where that is damaged, or has no hash because the agent was of an older kind, the
   /// robot is stopped: nobody knows that it was not.
@@ -124,7 +121,6 @@ package final class Condition: Sendable {
   private func change(standsStill: Bool, _ change: (inout Kept) -> Bool) -> Bool {
     let changed = self.state.withLock { state in
       guard change(&state.kept) else { return false }
-      state.changes += 1
       if standsStill { state.standstills += 1 }
       return true
     }
@@ -132,17 +128,14 @@ package final class Condition: Sendable {
     return changed
   }
 
-  /// Writes what holds, unless another call has written it meanwhile: however many tell the robot to stop at once, nobody waits
-  /// for more than two writes. Where the disk refuses it, ``unkept`` says why, until a later call succeeds.
+  /// Writes what holds. Where the disk refuses it, ``unkept`` says why, until a later call succeeds.
   package func keep() {
-    let wanted = self.state.withLock { $0.changes }
-    self.writing.withLock { written in
-      let (kept, changes, isKept) = self.state.withLock { ($0.kept, $0.changes, $0.unkept == nil) }
-      guard written < wanted || !isKept else { return }
+    self.writing {
+      let kept = self.state.withLock { $0.kept }
       var failure: String?
       do throws(RobotError) { try self.file.write(kept) } catch { failure = error.message }
-      if failure == nil { written = changes }
       self.state.withLock { $0.unkept = failure }
+      return failure == nil
     }
   }
 }

@@ -23,8 +23,7 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
   private let write: Keep?
   private let changed: Wakeup
   private let state: Mutex<State>
-  /// Held while events are written, so that older ones never replace newer ones there.
-  private let writing = Mutex(())
+  private let writing = NewestWrite()
 
   /// - Parameters:
   ///   - waiting: what an earlier process left, oldest first.
@@ -108,12 +107,13 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
   /// Writes what is to outlive the process. Where the disk refuses it, ``unkept`` says why, until a later call succeeds.
   package func keep() {
     guard let write = self.write else { return }
-    self.writing.withLock { _ in
+    self.writing {
       var failure: String?
       do throws(RobotError) {
         try write(self.waiting.filter { !self.isMinor($0) })
       } catch { failure = error.message }
       self.state.withLock { $0.unkept = failure }
+      return failure == nil
     }
   }
 }

@@ -41,6 +41,8 @@ package actor WorkQueue {
   /// Seeds of an order are those not filed yet.
   private var orders: [KeptOrder] = []
   private var handed: Handed?
+  /// Changes of ``orders``, and how many of them are on the disk.
+  private var (changes, written): (UInt64, UInt64) = (0, 0)
   /// Why the orders on the disk are not the orders here; nil where they are.
   package private(set) var unkept: String?
   private nonisolated let changed: Wakeup
@@ -65,6 +67,7 @@ package actor WorkQueue {
       if let orders = KeptOrder.decode(bytes) {
         // The earlier agent may have ended between the word to stand still, or to work again, and its orders.
         self.orders = orders.map { standsStill ? $0.held : $0.released }
+        self.changes = self.orders.map(\.state) == orders.map(\.state) ? 0 : 1
         return
       }
     } catch {
@@ -113,9 +116,13 @@ package actor WorkQueue {
   ///   the order is not meant for afterwards.
   package func enqueue(
     _ order: WorkOrder, obstacle: () -> String? = { nil }
-  ) throws(RobotError) -> UInt32 {
+  ) async throws(RobotError) -> UInt32 {
     try Self.check(order)
-    guard !self.orders.contains(where: { $0.id == order.orderID }) else { return self.waiting }
+    while self.orders.contains(where: { $0.id == order.orderID }) {
+      guard self.written < self.changes else { return self.waiting }
+      // It may be on its way to the disk, which may refuse it.
+      try await self.saveTogether()
+    }
     let reason = obstacle()
     if let reason, !order.whenResumed {
       throw RobotError(
@@ -127,8 +134,10 @@ package actor WorkQueue {
         .tooMuchWork, "\(total) trials would wait; at most \(Limits.waitingTrials) may. Send the rest later.")
     }
     self.orders.append(KeptOrder(order: order, state: reason == nil ? .waiting : .afterwards))
-    do { try self.save() } catch {
-      self.orders.removeLast()
+    self.changes += 1
+    do { try await self.saveTogether() } catch {
+      self.orders.removeAll { $0.id == order.orderID }
+      if self.handed?.orderID == order.orderID { self.handed = nil }
       throw error
     }
     self.changed.notify()
@@ -151,7 +160,7 @@ package actor WorkQueue {
   /// The robot was stopped or found unhealthy: what waits is not done before somebody says so. Orders that were given for
   /// afterwards stay as they are. Where the disk refuses that, they are held all the same; see ``unkept``.
   package func hold() {
-    self.orders = self.orders.map(\.held)
+    self.become(self.orders.map(\.held))
     if let handed, !handed.running, self.isHeld(handed.orderID) { self.handed = nil }
     self.keep()
   }
@@ -162,12 +171,17 @@ package actor WorkQueue {
   ///   - obstacle: as in ``enqueue(_:obstacle:)``; where there still is one nothing changes.
   package func resume(continuing: Bool, obstacle: () -> String?) {
     guard obstacle() == nil else { return }
-    self.orders = self.orders.map { continuing ? $0.freed : $0.released }
+    self.become(self.orders.map { continuing ? $0.freed : $0.released })
     self.changed.notify()
     self.keep()
   }
 
-  /// Writes the orders. Where the disk refuses them, ``unkept`` says why, until a later call succeeds.
+  private func become(_ orders: [KeptOrder]) {
+    if orders.map(\.state) != self.orders.map(\.state) { self.changes += 1 }
+    self.orders = orders
+  }
+
+  /// Writes the orders if they have changed. Where the disk refuses them, ``unkept`` says why, until a later call succeeds.
   package func keep() {
     // Told by `unkept`: what holds here does not wait for the disk.
     try? self.save()
@@ -218,6 +232,7 @@ package actor WorkQueue {
       let place = self.orders[index].seeds.firstIndex(of: seed)
     else { return }
     self.orders[index].seeds.remove(at: place)
+    self.changes += 1
     self.changed.notify()
     try self.save()
   }
@@ -229,7 +244,9 @@ package actor WorkQueue {
       let keep = self.handed.flatMap {
         $0.running && $0.orderID == self.orders[index].id ? $0.seed : nil
       }
-      self.orders[index].seeds = keep.map { [$0] } ?? []
+      let left = keep.map { [$0] } ?? []
+      if self.orders[index].seeds != left { self.changes += 1 }
+      self.orders[index].seeds = left
       if keep == nil, self.handed?.orderID == self.orders[index].id { self.handed = nil }
     }
     try self.save()
@@ -264,7 +281,15 @@ package actor WorkQueue {
       maxSteps: order.maxSteps, options: order.options, modelVersion: modelVersion)
   }
 
+  /// Writes the orders, at once for all who wait for that: calls that came meanwhile go on first.
+  private func saveTogether() async throws(RobotError) {
+    guard self.written < self.changes else { return }
+    await Task.yield()
+    try self.save()
+  }
+
   private func save() throws(RobotError) {
+    guard self.written < self.changes else { return }
     let done = self.orders.filter(\.seeds.isEmpty)
     if done.count > Limits.rememberedOrders {
       let forgotten = Set(done.prefix(done.count - Limits.rememberedOrders).map(\.id))
@@ -273,6 +298,7 @@ package actor WorkQueue {
     let bytes = KeptOrder.encode(self.orders)
     do throws(RobotError) {
       try onDisk { () throws(StorageError) in try CheckedFile.write(bytes, to: self.path, on: self.disk) }
+      self.written = self.changes
       self.unkept = nil
     } catch {
       self.unkept = error.message
