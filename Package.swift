@@ -67,6 +67,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> [Target] {
 let cLibraries: [Target] = [
   .systemLibrary(name: "CZeroMQ", path: "Shared/C/CZeroMQ"),
   .target(name: "CPoller", path: "Shared/C/CPoller"),
+  .systemLibrary(name: "CHeap", path: "Shared/C/CHeap"),
   .systemLibrary(name: "CProtobufC", path: "Shared/C/CProtobufC"),
   .target(name: "CSchemas", dependencies: ["CProtobufC"], path: "Shared/C/CSchemas"),
   .target(name: "CPlugin", dependencies: ["CProtobufC"], path: "Shared/C/CPlugin"),
@@ -97,7 +98,7 @@ let modules: [Target] = [
   shared("Trials", ["CVideo", "Schemas", "Storage", crypto, grdb]),
   shared("Statistics", []),
   shared("Storage", [crypto, grdb]),
-  shared("ServiceKit", ["Bus", "Schemas", grpc, logging, lifecycle, unixSignals, argumentParser]),
+  shared("ServiceKit", ["CHeap", "Bus", "Schemas", grpc, logging, lifecycle, unixSignals, argumentParser]),
 ]
 
 let services: [Target] = [

@@ -65,7 +65,7 @@ public enum ServiceProcess {
       return (context, try await build(context))
     }
     let logger = context.logger
-    var services = parts.services
+    var services = parts.services + [HeapTrimming()]
     let parent = Int32(clamping: try context.configuration(CommonSettings.parent))
     if parent > 0 { services.append(ParentWatch(parent: parent, logger: logger)) }
     var group = ServiceGroupConfiguration(
