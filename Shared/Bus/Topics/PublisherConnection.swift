@@ -39,17 +39,14 @@ final class PublisherConnection: LoopDriver {
   private let session = Mutex(UInt64.random(in: 1 ... .max))
   private let queue = Mutex(Queue())
   /// Of the loop only; locked because the compiler cannot know that.
-  private let sending = Mutex(Sending())
+  private let sending: Mutex<Sending>
   /// As above.
   private let subscriptions: Mutex<SubscriptionTable>
 
   private struct Sending {
     /// Messages that ZeroMQ did not take yet.
     var unsent: Deque<Message> = []
-    /// Since when the first of them waits for a subscriber.
-    var blockedSince: ContinuousClock.Instant?
-    /// Until then subscribers that are full miss messages, so that one cannot hold up the others.
-    var lossyUntil: ContinuousClock.Instant?
+    var full: FullSubscribers
   }
 
   init(
@@ -62,6 +59,7 @@ final class PublisherConnection: LoopDriver {
     self.loop = try SocketLoop()
     self.identity = identity
     self.configuration = configuration
+    self.sending = Mutex(Sending(full: FullSubscribers(patience: configuration.patience)))
     let socket = try Socket(ZMQ_XPUB, isolated: attachment.isolated)
     // A full subscriber is an error that the loop waits on, not a silent loss.
     try socket.set(ZMQ_XPUB_NODROP, Int32(1))
@@ -293,20 +291,15 @@ final class PublisherConnection: LoopDriver {
         return (sent, true)
       }
       sending.unsent.removeFirst()
-      sending.blockedSince = nil
+      sending.full.sent()
       sent += 1
     }
     return (sent, sent > 0)
   }
 
-  /// A subscriber is full. For a while everyone waits for it; then it misses messages for a while.
+  /// A subscriber is full: see ``FullSubscribers``.
   private func bearBlock(_ sending: inout Sending) {
-    let now = ContinuousClock.now
-    let since = sending.blockedSince ?? now
-    sending.blockedSince = since
-    guard now - since > self.configuration.patience else { return }
-    sending.blockedSince = nil
-    sending.lossyUntil = now + self.configuration.patience
+    guard sending.full.blocked(.now) else { return }
     BusMetrics.count(.publishDropped)
     try? self.socket.set(ZMQ_XPUB_NODROP, Int32(0))
   }
@@ -325,11 +318,8 @@ final class PublisherConnection: LoopDriver {
   }
 
   private func endLossiness() {
-    self.sending.withLock { sending in
-      guard let until = sending.lossyUntil, until <= .now else { return }
-      sending.lossyUntil = nil
-      try? self.socket.set(ZMQ_XPUB_NODROP, Int32(1))
-    }
+    guard self.sending.withLock({ $0.full.endsLossiness(.now) }) else { return }
+    try? self.socket.set(ZMQ_XPUB_NODROP, Int32(1))
   }
 
   private func send(_ message: Message) -> Bool {

@@ -211,8 +211,12 @@ struct LinkSession {
   }
 
   private mutating func publisher(_ endpoint: Endpoint, to service: String) throws -> Publisher {
+    var configuration = Publisher.Configuration()
+    // Events of trials have up to 1 MiB: for a service that stands still less than 64 MiB wait here, twice.
+    configuration.queuedMessages = 64
     let publisher = try Publisher(
-      .connect([endpoint]), identity: self.robot.name, security: self.security(service))
+      .connect([endpoint]), identity: self.robot.name, security: self.security(service),
+      configuration: configuration)
     self.publishers.append(publisher)
     return publisher
   }
