@@ -11,22 +11,21 @@ struct HeapTrimming: Service {
 
   func run() async throws {
     try await cancelWhenGracefulShutdown {
-      var decision = Decision(resident: Self.residentBytes)
+      var decision = Decision(unused: Self.unusedBytes)
       while true {
         try await Task.sleep(for: Self.interval)
-        let (resident, unused) = Self.now
-        if decision.isDue(unused: unused, resident: resident) { Self.trim(&decision) }
+        if decision.isDue(unused: Self.unusedBytes) { Self.trim(&decision) }
       }
     }
   }
 
   static func trim(_ decision: inout Decision) {
     heap_trim()
-    decision.trimmed(resident: Self.residentBytes)
+    decision.trimmed(unused: Self.unusedBytes)
   }
 
-  /// Bytes that the process has, and those that malloc keeps.
-  static var now: (resident: Int, unused: Int) { (Self.residentBytes, heap_unused()) }
+  /// Resident memory that malloc has not given out: what it keeps, and what is none of its own, such as code and stacks.
+  static var unusedBytes: Int { Self.residentBytes - heap_used() }
 
   static var residentBytes: Int {
     // Second number of statm: pages.
@@ -34,27 +33,25 @@ struct HeapTrimming: Service {
     return (words.flatMap { $0.count > 1 ? Int($0[1]) : nil } ?? 0) * sysconf(Int32(_SC_PAGESIZE))
   }
 
-  /// When it is worth while: what is free at two looks in a row is used by nobody.
+  /// When it is worth while: what lies unused at two looks in a row is needed by nobody.
   struct Decision {
     static let worthwhile = 32 << 20
 
+    /// What cannot be given back: the least that was ever unused since the last time.
     private var base: Int
     private var wasUnused = false
 
-    init(resident: Int) { self.base = resident }
+    init(unused: Int) { self.base = unused }
 
-    /// - Parameters:
-    ///   - unused: bytes that malloc keeps, whether or not their pages were given back.
-    ///   - resident: bytes of memory that the process has.
-    mutating func isDue(unused: Int, resident: Int) -> Bool {
-      self.base = min(self.base, resident)
-      let isUnused = unused >= Self.worthwhile && resident - self.base >= Self.worthwhile
+    mutating func isDue(unused: Int) -> Bool {
+      self.base = min(self.base, unused)
+      let isUnused = unused - self.base >= Self.worthwhile
       defer { self.wasUnused = isUnused }
       return isUnused && self.wasUnused
     }
 
-    mutating func trimmed(resident: Int) {
-      self.base = resident
+    mutating func trimmed(unused: Int) {
+      self.base = unused
       self.wasUnused = false
     }
   }

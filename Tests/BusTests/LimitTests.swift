@@ -123,6 +123,19 @@ struct LimitTests {
     await server.stop()
   }
 
+  @Test func `a REQ socket that goes takes its call with it, and no other's`() async throws {
+    let server = try await EchoServer()
+    let peers = try (0..<3).map { _ in try RawPeer(.request, to: server.endpoint) }
+    for peer in peers { #expect(await peer.send(Self.opening(.sleep, id: 1), message: [1])) }
+    #expect(await eventually { server.log.count("sleeping") == 3 })
+    peers[1].close()
+    #expect(await eventually { server.load.openCalls == 2 })
+    #expect(server.log.count("cancelled") == 1)
+    for peer in peers { peer.close() }
+    #expect(await eventually { server.load.openCalls == 0 })
+    await server.stop()
+  }
+
   @Test func `with keys all connections of a key count together`() async throws {
     let keys = try TestKeys()
     let server = try await EchoServer(

@@ -5,44 +5,41 @@ import Testing
 @Suite struct HeapTrimmingTests {
   private let megabyte = 1 << 20
 
-  @Test func `what lies unused at two looks in a row is given back, once`() {
-    var decision = HeapTrimming.Decision(resident: 50 * self.megabyte)
-    func look(_ unused: Int, _ resident: Int) -> Bool {
-      decision.isDue(unused: unused * self.megabyte, resident: resident * self.megabyte)
-    }
-    #expect(!look(1, 60))
-    #expect(!look(100, 160), "a moment ago it was used, and may be again")
-    #expect(!look(2, 160))
-    #expect(!look(100, 160))
-    #expect(look(100, 160))
-    decision.trimmed(resident: 55 * self.megabyte)
-    for _ in 0..<5 { #expect(!look(100, 60), "malloc still counts pages that are gone") }
-    #expect(!look(150, 110))
-    #expect(look(150, 110))
+  @Test func `what lies unused at two looks in a row is given back, and what cannot be is let be`() {
+    var decision = HeapTrimming.Decision(unused: 50 * self.megabyte)
+    func looks(_ unused: Int...) -> [Bool] { unused.map { decision.isDue(unused: $0 * self.megabyte) } }
+    #expect(looks(60, 160) == [false, false], "a moment ago it was used, and may be again")
+    #expect(looks(60, 160, 160) == [false, false, true])
+    // A library of its own keeps 100 MB.
+    decision.trimmed(unused: 150 * self.megabyte)
+    #expect(looks(150, 160, 150) == [false, false, false])
+    // What was given back is used, and then not.
+    #expect(looks(100, 140, 140) == [false, false, true])
   }
 
-  @Test func `growth that is used is nobody's to give back`() {
-    var decision = HeapTrimming.Decision(resident: 0)
-    for size in 0..<100 {
-      let isDue = decision.isDue(unused: self.megabyte, resident: size * 100 * self.megabyte)
-      #expect(!isDue)
-    }
+  @Test func `what is given back while others still need theirs leaves nothing behind for ever`() {
+    var decision = HeapTrimming.Decision(unused: 50 * self.megabyte)
+    // 300 MB in use; a trim finds little.
+    decision.trimmed(unused: 90 * self.megabyte)
+    let isDue = [90, 200, 200].map { decision.isDue(unused: $0 * self.megabyte) }
+    #expect(isDue == [false, false, true])
   }
 
   @Test func `what a burst left is resident no more`() async {
     await #expect(processExitsWith: .success) {
       // Small enough for malloc's arenas; the last one keeps the top of the heap from shrinking by itself.
+      var decision = HeapTrimming.Decision(unused: HeapTrimming.unusedBytes)
       var blocks = (0..<1_600).map { _ in [UInt8](repeating: 1, count: 64 << 10) }
       let last = [UInt8](repeating: 1, count: 64 << 10)
       let full = HeapTrimming.residentBytes
+      precondition(!decision.isDue(unused: HeapTrimming.unusedBytes))
+      precondition(!decision.isDue(unused: HeapTrimming.unusedBytes), "it is in use")
       blocks = []
-      var decision = HeapTrimming.Decision(resident: full - (100 << 20))
-      let (resident, unused) = HeapTrimming.now
-      precondition(resident > full - (20 << 20), "malloc kept it")
-      precondition(!decision.isDue(unused: unused, resident: resident))
-      precondition(decision.isDue(unused: unused, resident: resident))
+      precondition(HeapTrimming.residentBytes > full - (20 << 20), "malloc kept it")
+      precondition(!decision.isDue(unused: HeapTrimming.unusedBytes))
+      precondition(decision.isDue(unused: HeapTrimming.unusedBytes))
       HeapTrimming.trim(&decision)
-      precondition(HeapTrimming.now.resident < full - (80 << 20))
+      precondition(HeapTrimming.residentBytes < full - (80 << 20))
       precondition(last.count + blocks.count > 0)
     }
   }

@@ -25,6 +25,8 @@ final class ServerCall: Sendable {
   /// Times that the loop looked and nobody had said anything since.
   let silence = Atomic<Int>(0)
   let deadline: ContinuousClock.Instant?
+  /// Of a REQ socket, which nobody can ask whether it is still there: its descriptor here, and what no other is known by.
+  let connection: (descriptor: Int32, cookie: UInt64)?
   /// A REQ socket asked: it gets one frame, with everything.
   let isEnveloped: Bool
   let hasSingleResponse: Bool
@@ -39,8 +41,8 @@ final class ServerCall: Sendable {
 
   init(
     key: Key, parts: Parts, descriptor: MethodDescriptor, identity: PeerIdentity?, userID: String?,
-    peer: PeerBudget, isReserved: Bool, deadline: ContinuousClock.Instant?, isEnveloped: Bool,
-    hasSingleResponse: Bool
+    peer: PeerBudget, isReserved: Bool, deadline: ContinuousClock.Instant?,
+    connection: (descriptor: Int32, cookie: UInt64)?, isEnveloped: Bool, hasSingleResponse: Bool
   ) {
     self.key = key
     self.parts = parts
@@ -50,6 +52,7 @@ final class ServerCall: Sendable {
     self.peer = peer
     self.isReserved = isReserved
     self.deadline = deadline
+    self.connection = connection
     self.isEnveloped = isEnveloped
     self.hasSingleResponse = hasSingleResponse
   }

@@ -157,16 +157,19 @@ actor ServerConnection: LoopDriver {
 
   private func takeTurn() -> Bool {
     while let authenticator, authenticator.turn() {}
+    var closed: Set<Int32> = []
     while let event = self.monitor.next() {
       switch event {
-      case .disconnected:
+      case .disconnected(let connection):
         BusMetrics.count(.disconnects)
+        closed.insert(connection)
         // The socket itself may learn of it a moment later.
         if !self.calls.isEmpty { self.nextProbe = .now + .milliseconds(20) }
       case .acceptFailed(let error): DescriptorLimit.acceptFailed(error, at: self.endpoint)
       case .opened, .connected, .refused: break
       }
     }
+    if !closed.isEmpty { self.loseEnveloped(closed) }
     let sent = self.sendOutgoing()
     var received = 0
     while received < Self.batch, let frames = self.socket.receive(limit: FrameCodec.mostFrames) {
@@ -302,11 +305,24 @@ actor ServerConnection: LoopDriver {
 
   /// A peer is gone: its calls are cancelled.
   private func lose(_ peer: ZeroMQBytes) {
-    for call in self.calls.values where call.key.peer == peer {
-      self.forget(call)
-      BusMetrics.count(.callsCancelled)
-      call.abandon(RPCError(code: .unavailable, message: "The client is gone."))
+    for call in self.calls.values where call.key.peer == peer { self.lose(call) }
+  }
+
+  /// Connections of these descriptors are closed. A REQ socket cannot be probed: a ping would be its answer.
+  private func loseEnveloped(_ closed: Set<Int32>) {
+    for call in self.calls.values {
+      // The descriptor may be another connection's by now, and this call that one's.
+      guard let connection = call.connection, closed.contains(connection.descriptor),
+        czmq_cookie(connection.descriptor) != connection.cookie
+      else { continue }
+      self.lose(call)
     }
+  }
+
+  private func lose(_ call: ServerCall) {
+    self.forget(call)
+    BusMetrics.count(.callsCancelled)
+    call.abandon(RPCError(code: .unavailable, message: "The client is gone."))
   }
 
   // MARK: What arrives
@@ -373,6 +389,7 @@ actor ServerConnection: LoopDriver {
         key: key, parts: parts, descriptor: descriptor, identity: identity, userID: userID, peer: budget,
         isReserved: isReserved,
         deadline: self.deadline(header, isReserved: isReserved),
+        connection: isEnveloped ? (source.connection, czmq_cookie(source.connection)) : nil,
         isEnveloped: isEnveloped, hasSingleResponse: header.singleResponse)
       self.begin(call, token: token, frame, isPriority: isPriority)
     } catch {

@@ -2,8 +2,11 @@
 #include <malloc.h>
 #include <stddef.h>
 
-// Bytes that were freed and that malloc keeps.
-static inline size_t heap_unused(void) { return mallinfo2().fordblks; }
+// Bytes that malloc has given out and not got back.
+static inline size_t heap_used(void) {
+  struct mallinfo2 info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
 
-// Gives whole pages of them back to the system.
+// Gives whole pages of what it got back to the system.
 static inline void heap_trim(void) { malloc_trim(0); }
