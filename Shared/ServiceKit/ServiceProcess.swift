@@ -37,10 +37,13 @@ public enum ServiceProcess {
   /// Reads settings, builds the parts, prints `READY name endpoint=…` on standard output and runs until a signal or a failure.
   /// - Parameters:
   ///   - settings: the service's own settings; the common ones are added.
+  ///   - reusesLargeBlocks: it frees blocks above 4 MiB and makes them again all the time, as LibTorch does, so that malloc had
+  ///     better keep them. Others give them back at once: a burst of large messages should leave nothing behind.
   ///   - build: makes the parts. Sockets are bound and files opened here, so that a failure is told before READY.
   /// - Throws: what `build` or a part throws; `main` prints it and ends with status 1, or 64 for a wrong setting.
   public static func run(
     _ name: String, options: ServiceOptions, settings: [any AnySetting],
+    reusesLargeBlocks: Bool = false,
     build: (ServiceContext) async throws -> ServiceParts
   ) async throws {
     let known = settings + CommonSettings.all
@@ -50,6 +53,7 @@ public enum ServiceProcess {
       }
       return
     }
+    if !reusesLargeBlocks { HeapTrimming.keepNoLargeBlocks() }
     // Each robot takes three descriptors or so; the usual soft limit is for programs that still use select().
     DescriptorLimit.raise()
     // A peer that goes away must end a write with an error, not the process.

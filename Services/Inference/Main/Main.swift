@@ -15,7 +15,9 @@ struct Main: AsyncParsableCommand {
   @OptionGroup var options: ServiceOptions
 
   func run() async throws {
-    try await ServiceProcess.run("inference", options: self.options, settings: InferenceSettings.all) {
+    try await ServiceProcess.run(
+      "inference", options: self.options, settings: InferenceSettings.all, reusesLargeBlocks: true
+    ) {
       context in
       let settings = context.configuration
       let keys = try settings(CommonSettings.keys)

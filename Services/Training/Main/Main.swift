@@ -11,7 +11,9 @@ import TrainingCore
 
   func run() async throws {
     Self.makeOpenMPPassive()
-    try await ServiceProcess.run("training", options: self.options, settings: TrainingSettings.all) {
+    try await ServiceProcess.run(
+      "training", options: self.options, settings: TrainingSettings.all, reusesLargeBlocks: true
+    ) {
       try await TrainingApplication.parts($0)
     }
   }
