@@ -7,7 +7,8 @@ public import Storage
 /// A trial is stored because it is in the log. The catalog is an index of the log: while it cannot be written, trials go on being
 /// stored, and are indexed later.
 ///
-/// The disk has a thread of its own. Trials that arrive while it syncs wait for the next sync together.
+/// The log's disk has a thread of its own, and the catalog another, for which no acknowledgement waits. Trials that arrive while the
+/// log syncs wait for the next sync together.
 public actor TrialStore {
   public struct Configuration: Sendable {
     public var log = TrialLog.Configuration()
@@ -55,15 +56,11 @@ public actor TrialStore {
     var continuation: CheckedContinuation<Verdict, any Error>
   }
 
-  private struct LostPlace: Hashable {
-    var name: TrialName
-    var position: LogPosition
-  }
-
   private let executor: any SerialExecutor
   public nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
   private let index: TrialCatalog
+  private let writer: CatalogWriter
   private let configuration: Configuration
   private let folder: String
   private let runtime: Runtime
@@ -80,11 +77,9 @@ public actor TrialStore {
   private var admitted = (trials: 0, bytes: 0)
   private var waiting: [Waiting] = []
   private var isDraining = false
-  /// In the log and not in the catalog, in the log's order.
-  private var uncatalogued: [TrialRow] = []
-  private var uncataloguedPlaces: [TrialName: LogPosition] = [:]
-  /// Found not to hold their trials any more. The catalog may still name them until it can be written; nobody else believes it.
-  private var lost: Set<LostPlace> = []
+  private var backlog = IndexBacklog()
+  /// Writes the catalog now.
+  private var indexing: Task<Void, Never>?
   private var catalogFailure: (any Error)?
   private var saidRotationFailed = false
 
@@ -113,6 +108,7 @@ public actor TrialStore {
     self.configuration = configuration
     self.runtime = runtime
     self.index = catalog
+    self.writer = CatalogWriter(catalog, runtime: runtime)
     self.lock = lock
     self.tell = tell
     self.executor = runtime.makeSerialExecutor("fleetloop.trials.log")
@@ -168,10 +164,10 @@ public actor TrialStore {
   }
 
   private func admit(_ bytes: Int) throws(TrialsError) {
-    guard self.uncatalogued.count < self.configuration.maximumUncatalogued else {
+    guard self.backlog.rows.count < self.configuration.maximumUncatalogued else {
       throw TrialsError(
         .busy,
-        "\(self.uncatalogued.count) stored trials wait for the catalog of \(self.folder), which cannot be written; "
+        "\(self.backlog.rows.count) stored trials wait for the catalog of \(self.folder), which cannot be written in time; "
           + "free space there or end what locks it.", cause: self.catalogFailure)
     }
     guard self.admitted.trials < self.configuration.maximumWaiting,
@@ -220,9 +216,9 @@ public actor TrialStore {
       let group = Array(self.waiting.prefix(self.configuration.maximumGroup))
       self.waiting.removeFirst(group.count)
       self.commit(group)
-      // Those who were answered go on first: the catalog may be slow. Whoever came while the disk synced joins the next group.
+      self.keepIndexed()
+      // Whoever came while the disk synced joins the next group.
       await Task.yield()
-      if !self.uncatalogued.isEmpty { self.writeIndex() }
     }
     self.isDraining = false
   }
@@ -241,10 +237,8 @@ public actor TrialStore {
         let now = self.runtime.unixNanos()
         let positions = try self.log.append(fresh.map(\.trial), storedUnixNanos: now)
         for (waiting, position) in zip(fresh, positions) {
-          let row = TrialRow(
-            waiting.trial, position: position, reasons: waiting.reasons, storedUnixNanos: now)
-          self.uncatalogued.append(row)
-          self.uncataloguedPlaces[row.name] = position
+          self.backlog.add(
+            TrialRow(waiting.trial, position: position, reasons: waiting.reasons, storedUnixNanos: now))
         }
         self.tellOfRotation()
       }
@@ -270,34 +264,55 @@ public actor TrialStore {
   /// The index of what is stored. Acknowledgements do not wait for it, so it is first brought up to them: whoever was told that a
   /// trial is stored finds it there, unless the catalog cannot be written.
   public var catalog: TrialCatalog {
-    if !self.uncatalogued.isEmpty, self.catalogFailure == nil { self.writeIndex() }
-    return self.index
-  }
-
-  /// Brings the catalog up to the log. Trials that it cannot take now it takes later.
-  private func writeIndex() {
-    let counters = self.counters.changes
-    do {
-      try self.index.add(
-        self.uncatalogued, files: Array(self.log.changes.values),
-        dropping: self.lost.map { ($0.name, $0.position) }, counters: counters)
-      self.counters.wrote(counters)
-      self.uncatalogued = []
-      self.uncataloguedPlaces = [:]
-      self.lost = []
-      self.log.changes = [:]
-      if self.catalogFailure != nil { self.tell(.catalogCaughtUp) }
-      self.catalogFailure = nil
-    } catch {
-      if self.catalogFailure == nil {
-        self.tell(.catalogBehind(trials: self.uncatalogued.count, error))
-        self.keepIndexing()
-      }
-      self.catalogFailure = error
+    get async {
+      if !self.backlog.isEmpty, self.catalogFailure == nil { await self.writeIndex() }
+      return self.index
     }
   }
 
-  private func keepIndexing() {
+  /// Brings the catalog up to the log as it is now. Returns once it is, or once that failed: what it cannot take now it takes later.
+  private func writeIndex() async {
+    // What is under way began before, without what came since. Whatever begins once it is done has all that.
+    await self.indexing?.value
+    await (self.indexing ?? self.beginIndexing()).value
+  }
+
+  /// The same, behind the caller's back.
+  private func keepIndexed() {
+    guard self.indexing == nil, !self.backlog.isEmpty else { return }
+    _ = self.beginIndexing()
+  }
+
+  private func beginIndexing() -> Task<Void, Never> {
+    let task = Task(executorPreference: self.runtime.taskExecutor) { await self.writeBatch() }
+    self.indexing = task
+    return task
+  }
+
+  private func writeBatch() async {
+    let batch = CatalogWriter.Batch(
+      rows: self.backlog.rows, files: Array(self.log.changes.values), lost: self.backlog.lost,
+      counters: self.counters.changes)
+    var failure: (any Error)?
+    do { try await self.writer.write(batch) } catch { failure = error }
+    self.indexing = nil
+    if let failure {
+      if self.catalogFailure == nil {
+        self.tell(.catalogBehind(trials: self.backlog.rows.count, failure))
+        self.keepTrying()
+      }
+      self.catalogFailure = failure
+    } else {
+      self.counters.wrote(batch.counters)
+      self.backlog.wrote(batch.rows, dropping: batch.lost)
+      for file in batch.files where self.log.changes[file.name] == file { self.log.changes[file.name] = nil }
+      if self.catalogFailure != nil { self.tell(.catalogCaughtUp) }
+      self.catalogFailure = nil
+      self.keepIndexed()
+    }
+  }
+
+  private func keepTrying() {
     let runtime = self.runtime
     Task(executorPreference: runtime.taskExecutor) { [weak self] in
       while (try? await runtime.sleep(for: .seconds(1))) != nil {
@@ -306,8 +321,8 @@ public actor TrialStore {
     }
   }
 
-  private func isBehindAfterIndexing() -> Bool {
-    self.writeIndex()
+  private func isBehindAfterIndexing() async -> Bool {
+    await self.writeIndex()
     return self.catalogFailure != nil
   }
 
@@ -320,17 +335,17 @@ public actor TrialStore {
   public nonisolated func counter(_ name: String) -> Int { self.counters.value(name) }
 
   /// Writes counters that have changed, and what the index lacks. What cannot be written now is written later.
-  public func flushCounters() {
-    if !self.counters.changes.isEmpty || !self.uncatalogued.isEmpty { self.writeIndex() }
+  public func flushCounters() async {
+    if !self.counters.changes.isEmpty || !self.backlog.isEmpty { await self.writeIndex() }
   }
 
   /// Stored trials that wait for the catalog.
-  public var uncataloguedTrials: Int { self.uncatalogued.count }
+  public var uncataloguedTrials: Int { self.backlog.rows.count }
 
   private func place(of name: TrialName) throws -> LogPosition? {
-    if let place = self.uncataloguedPlaces[name] { return place }
+    if let place = self.backlog.place(of: name) { return place }
     guard let place = try self.index.position(robot: name.robot, trialID: name.trialID),
-      !self.lost.contains(LostPlace(name: name, position: place))
+      !self.backlog.isLost(name, at: place)
     else { return nil }
     return place
   }
@@ -380,13 +395,8 @@ public actor TrialStore {
       throw TrialsError(.fileSystem, "\(error.message) Nor can the damage be noted.", cause: unwritten)
     }
     self.log.discount(place)
-    if self.uncataloguedPlaces[name] != nil {
-      self.uncataloguedPlaces[name] = nil
-      self.uncatalogued.removeAll { $0.name == name }
-    } else {
-      self.lost.insert(LostPlace(name: name, position: place))
-    }
-    self.writeIndex()
+    self.backlog.lose(name, at: place)
+    self.keepIndexed()
   }
 
   /// Fixes the trials of a query under a name that depends on nothing but the trials.
