@@ -363,8 +363,8 @@ public actor TrialStore {
       return try await self.reader.trial(name, at: place)
     } catch let error as TrialsError where Self.isLoss(error) {}
     do {
-      // Once more, because this cannot be taken back.
-      return try await self.reader.trial(name, at: place)
+      // Once more and from a file that is opened anew, because this cannot be taken back.
+      return try await self.reader.trial(name, at: place, reopening: true)
     } catch let error as TrialsError where Self.isLoss(error) {
       try self.lose(name, at: place, because: error)
       throw error.code == .unreadable ? TrialsError(.corrupt, error.message, cause: error.cause) : error
