@@ -55,7 +55,8 @@ struct SlowCatalogTests {
       let gate = Gate()
       let store = try TrialStore(
         folder: folder.path, disk: SystemDisk(), runtime: .system,
-        catalog: try TrialCatalog(path: folder.appending(path: "catalog.sqlite").path, beforeWriting: gate.pass))
+        catalog: try TrialCatalog(
+          path: folder.appending(path: "catalog.sqlite").path, beforeWriting: gate.pass))
       try await body(store, gate, folder)
     }
   }

@@ -376,6 +376,14 @@ struct StoreRecoveryTests {
         if case .damageRecordUnreadable(let path, _) = $0 { path } else { nil }
       }
     }
+    var damagedCatalogs: Int {
+      self.notices.withLock { $0 }.count {
+        switch $0 {
+        case .catalogDamaged, .catalogMadeAnew: true
+        default: false
+        }
+      }
+    }
     var behind: Int {
       self.notices.withLock { $0 }.count { if case .catalogBehind = $0 { true } else { false } }
     }
@@ -409,6 +417,15 @@ struct StoreRecoveryTests {
 
   /// Returns once nobody has the store open: its database is then one file.
   static func closed(_ folder: URL) async throws { _ = try await Self.reopen(folder, Told()) }
+
+  /// Returns once nobody owns the folder.
+  static func unowned(_ folder: URL) async throws {
+    for _ in 0..<1_000 {
+      if (try? FolderLock(folder: folder.path, owner: "test")) != nil { return }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    _ = try FolderLock(folder: folder.path, owner: "test")
+  }
 
   static func place(_ id: String, in folder: URL) throws -> LogPosition {
     let catalog = try TrialCatalog(path: folder.appending(path: "catalog.sqlite").path)

@@ -46,6 +46,10 @@ public actor TrialStore {
     /// Stored trials wait for the catalog, which cannot be written. Said once until it can.
     case catalogBehind(trials: Int, any Error)
     case catalogCaughtUp
+    /// Something in the catalog cannot be there. It is made anew when the store is opened next. Said once.
+    case catalogDamaged(any Error)
+    /// The catalog was damaged, put aside, and made anew from the log. Counters begin at 0 again.
+    case catalogMadeAnew(damaged: String, any Error)
     /// A log file cannot be sealed, so trials go on into it. Said once until it can.
     case rotationFailed(TrialsError)
   }
@@ -82,6 +86,7 @@ public actor TrialStore {
   private var indexing: Task<Void, Never>?
   private var catalogFailure: (any Error)?
   private var saidRotationFailed = false
+  private var saidCatalogDamaged = false
 
   /// Opens a store on the machine's disk and takes its folder's lock.
   /// - Parameter folder: holds `log/`, `snapshots/`, `damage/` and `catalog.sqlite`; made where it is missing.
@@ -90,58 +95,49 @@ public actor TrialStore {
     folder: URL, configuration: Configuration = .init(), tell: @escaping @Sendable (Notice) -> Void = { _ in }
   ) throws {
     let lock = try FolderLock(folder: folder.path, owner: "ingest")
-    try self.init(
-      folder: folder.path, configuration: configuration, disk: SystemDisk(), runtime: .system,
-      catalog: try TrialCatalog(path: folder.appending(path: "catalog.sqlite").path), lock: lock, tell: tell)
+    let opened = try OpenedStore.onSystemDisk(folder: folder.path, configuration: configuration, tell: tell)
+    self.init(
+      opened, folder: folder.path, configuration: configuration, disk: SystemDisk(), runtime: .system,
+      lock: lock,
+      tell: tell)
   }
 
   /// Opens a store and makes log and catalog agree.
   /// - Parameters:
   ///   - lock: held as long as the store lives.
   ///   - tell: called on the store's thread, and while opening.
-  /// - Throws: ``TrialsError``.
+  /// - Throws: ``TrialsError``; `.catalog` where the catalog is damaged.
   public init(
     folder: String, configuration: Configuration = .init(), disk: any Disk, runtime: Runtime,
     catalog: TrialCatalog, lock: FolderLock? = nil, tell: @escaping @Sendable (Notice) -> Void = { _ in }
   ) throws {
+    let opened = try OpenedStore(
+      folder: folder, configuration: configuration, disk: disk, runtime: runtime, catalog: catalog, tell: tell
+    )
+    self.init(
+      opened, folder: folder, configuration: configuration, disk: disk, runtime: runtime, lock: lock,
+      tell: tell)
+  }
+
+  private init(
+    _ opened: sending OpenedStore, folder: String, configuration: Configuration, disk: any Disk,
+    runtime: Runtime,
+    lock: FolderLock?, tell: @escaping @Sendable (Notice) -> Void
+  ) {
     self.folder = folder
     self.configuration = configuration
     self.runtime = runtime
-    self.index = catalog
-    self.writer = CatalogWriter(catalog, runtime: runtime)
     self.lock = lock
     self.tell = tell
+    self.index = opened.catalog
+    self.log = opened.log
+    self.damageBook = opened.damageBook
+    self.snapshots = opened.snapshots
+    self.counters = opened.counters
+    self.writer = CatalogWriter(opened.catalog, runtime: runtime)
     self.executor = runtime.makeSerialExecutor("fleetloop.trials.log")
-    try TrialsError.disk { () throws(StorageError) in try disk.makeFolder(folder) }
-    let book = try DamageBook(folder: "\(folder)/damage", disk: disk)
-    self.damageBook = book
-    for (path, error) in book.unreadable { tell(.damageRecordUnreadable(path: path, error)) }
-    self.snapshots = try SnapshotFolder(
-      folder: "\(folder)/snapshots", disk: disk, runtime: runtime, adopting: try catalog.oldSnapshots())
-    try catalog.dropOldSnapshots()
-    self.counters = Counters(try catalog.counters())
     self.reader = LogReader(folder: "\(folder)/log", disk: disk, runtime: runtime)
     self.idleCheckers = (0..<max(1, configuration.checkThreads)).map { _ in QualityChecker(runtime: runtime) }
-    let now = runtime.unixNanos()
-    self.log = try TrialLog(
-      folder: "\(folder)/log", configuration: configuration.log, disk: disk,
-      acknowledgedEnd: {
-        try catalog.places(in: $0).last.map { $0.position.offset + $0.position.length } ?? 0
-      },
-      damaged: { found in
-        let lost = try catalog.places(
-          in: found.file, from: found.bytes.lowerBound, until: found.bytes.upperBound)
-        let damage = try book.note(found, lost: lost, nowUnixNanos: now)
-        if let damage { tell(.damage(damage)) }
-      })
-    if self.log.tornBytes > 0 { tell(.torn(file: self.log.currentFile, bytes: self.log.tornBytes)) }
-    var reconciliation = Reconciliation(
-      log: self.log, catalog: catalog, damages: book, limits: configuration.limits, nowUnixNanos: now)
-    try reconciliation.run()
-    for damage in reconciliation.found { tell(.damage(damage)) }
-    if reconciliation.added + reconciliation.dropped > 0 {
-      tell(.reconciled(added: reconciliation.added, dropped: reconciliation.dropped))
-    }
   }
 
   // MARK: In
@@ -224,15 +220,20 @@ public actor TrialStore {
   }
 
   private func commit(_ group: [Waiting]) {
-    do {
-      var fresh: [Waiting] = []
-      var duplicates: [Waiting] = []
-      var names: Set<TrialName> = []
-      for waiting in group {
-        let name = TrialName(robot: waiting.trial.robot, trialID: waiting.trial.trialID)
+    var fresh: [Waiting] = []
+    var duplicates: [Waiting] = []
+    var names: Set<TrialName> = []
+    for waiting in group {
+      let name = TrialName(robot: waiting.trial.robot, trialID: waiting.trial.trialID)
+      do {
         let isNew = try names.insert(name).inserted && self.place(of: name) == nil
         if isNew { fresh.append(waiting) } else { duplicates.append(waiting) }
+      } catch {
+        // Where the catalog cannot say it of one, the others go on.
+        waiting.continuation.resume(throwing: error)
       }
+    }
+    do {
       if !fresh.isEmpty {
         let now = self.runtime.unixNanos()
         let positions = try self.log.append(fresh.map(\.trial), storedUnixNanos: now)
@@ -248,7 +249,7 @@ public actor TrialStore {
       }
       for waiting in duplicates { waiting.continuation.resume(returning: .duplicate) }
     } catch {
-      for waiting in group { waiting.continuation.resume(throwing: error) }
+      for waiting in fresh + duplicates { waiting.continuation.resume(throwing: error) }
     }
   }
 
@@ -326,6 +327,12 @@ public actor TrialStore {
     return self.catalogFailure != nil
   }
 
+  private func tellOfCatalogDamage() {
+    guard !self.saidCatalogDamaged, let damage = self.index.damage else { return }
+    self.saidCatalogDamaged = true
+    self.tell(.catalogDamaged(damage))
+  }
+
   // MARK: Counters
 
   /// Counts one more, in memory: it never waits for a disk. Written with the index and by ``flushCounters()``.
@@ -336,6 +343,7 @@ public actor TrialStore {
 
   /// Writes counters that have changed, and what the index lacks. What cannot be written now is written later.
   public func flushCounters() async {
+    self.tellOfCatalogDamage()
     if !self.counters.changes.isEmpty || !self.backlog.isEmpty { await self.writeIndex() }
   }
 
