@@ -253,6 +253,30 @@ struct TrialLogTests {
     }
   }
 
+  /// The machine's disk, which does not see one file before it is made.
+  private struct BlindDisk: DiskDouble {
+    let inner = SystemDisk()
+    let hidden: String
+
+    func open(_ path: String, _ access: DiskAccess, mode: UInt32) throws(StorageError) -> any DiskFile {
+      try self.inner.open(path, access, mode: mode)
+    }
+
+    func size(of path: String) throws(StorageError) -> Int? {
+      path.hasSuffix(self.hidden) ? nil : try self.inner.size(of: path)
+    }
+  }
+
+  @Test func `a file that comes between looking for a name and taking it is not written over`() async throws {
+    try await withTemporaryFolder { folder in
+      let log = try TrialLog(folder: folder.path, disk: BlindDisk(hidden: "trials-00000002.mcap"))
+      let stray = Data("somebody restored this while ingest ran".utf8)
+      try stray.write(to: folder.appending(path: "trials-00000002.mcap"))
+      #expect(throws: TrialsError.self) { try log.seal() }
+      #expect(try Data(contentsOf: folder.appending(path: "trials-00000002.mcap")) == stray)
+    }
+  }
+
   /// Every single file operation of appending and rotating fails once.
   @Test func `a rotation that fails half way leaves every trial where it is said to be`() async throws {
     var operations = 0
