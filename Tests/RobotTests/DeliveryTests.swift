@@ -116,7 +116,7 @@ private final class Refusals: Sendable {
     let delivery = Delivery(
       robot: robot.name, spool: robot.spool, configuration: configuration, logger: robot.logger,
       publish: { try ingest.publish($0) },
-      lost: { robot.report(safety: "trial-lost", trialID: $0, detail: $1) },
+      lost: { robot.report(lost: $0, at: $1, because: $2) },
       upload: { events, _ in try await ingest.upload(events) })
     let running = Task { await delivery.run() }
     defer { running.cancel() }
@@ -243,7 +243,7 @@ private final class Refusals: Sendable {
           guard lost & (1 << Int(event.number)) == 0 else { return }
           if let trial = await intake.take(event, bytes: bytes.count) { await intake.settle(trial) }
         },
-        lost: { Issue.record("\($0) is lost: \($1)") },
+        lost: { Issue.record("\($0) is lost as \($1): \($2)") },
         upload: { events, _ in
           uploads.withLock { $0 += 1 }
           return try await intake.upload(
@@ -383,7 +383,7 @@ private final class Refusals: Sendable {
         let event = try TrialEvent(serializedBytes: bytes)
         if let trial = await intake.take(event, bytes: bytes.count) { await intake.settle(trial) }
       },
-      lost: { Issue.record("\($0) is lost: \($1)") },
+      lost: { Issue.record("\($0) is lost as \($1): \($2)") },
       upload: { events, _ in
         do {
           return try await intake.upload(
@@ -424,5 +424,45 @@ private final class Refusals: Sendable {
     let event = try #require(robot.safety.waiting.first)
     #expect(robot.safety.waiting.count == 1 && event.kind == "trial-lost" && event.trialID == "t1")
     #expect(event.detail.contains("spool/refused/000000000001_t1") && event.detail.contains("because"))
+  }
+
+  /// The agent ends at every single operation of its disk in turn.
+  @Test(arguments: [false, true]) func `wherever the agent ends, a trial that left the spool is told once`(
+    isGone: Bool
+  ) async throws {
+    var operations = 0
+    for ending in 0..<100 {
+      let folder = try TemporaryFolder()
+      let disk = FailingDisk()
+      do {
+        let robot = try makeRobot(folder, disk: disk)
+        try await robot.spool.store("t1", on: disk)
+        if isGone { try FileManager.default.removeItem(atPath: folder.path + "/spool/ready/000000000001_t1") }
+        disk.die(after: ending)
+        let delivery = Delivery(
+          robot: robot.name, spool: robot.spool, logger: robot.logger, publish: { _ in },
+          lost: { robot.report(lost: $0, at: $1, because: $2) },
+          upload: { _, _ in TrialAcknowledgement() })
+        await delivery.hear(
+          TrialAcknowledgement(robot: "r1", trialID: "t1", state: .refused, reasons: ["no such task"]))
+      }
+      // The second start finds it told.
+      for _ in 0..<2 {
+        let robot = try makeRobot(folder)
+        let usage = await robot.spool.usage
+        let told = robot.safety.waiting.filter { $0.kind == "trial-lost" && $0.trialID == "t1" }
+        if isGone, usage.refused == 0 {
+          #expect(told.isEmpty && ending < 4, "ends at \(ending)")
+        } else {
+          #expect(usage.trials + UInt32(usage.refused) == 1, "ends at \(ending)")
+          #expect(told.count == Int(usage.refused), "ends at \(ending)")
+          #expect(
+            told.allSatisfy { $0.detail.contains("000000000001_t1") && $0.detail.contains("no such task") })
+        }
+      }
+      operations = ending
+      guard disk.hasFailed else { break }
+    }
+    #expect((4..<99).contains(operations))
   }
 }

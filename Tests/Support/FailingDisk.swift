@@ -7,21 +7,29 @@ public final class FailingDisk: DiskDouble {
   public let inner = SystemDisk()
   private let state = Mutex((left: Int?.none, failed: false, refusesAll: false, dies: false))
 
-  private let bad = Mutex((places: [(file: String, bytes: Range<Int>)](), all: false))
+  private let bad = Mutex((places: [(file: String, bytes: Range<Int>, opened: Int)](), all: false, opened: 0))
 
   public init() {}
 
   /// Makes bytes of a file, by its name or the end of its path, unreadable.
   public func spoil(_ file: String, _ bytes: Range<Int>) {
-    self.bad.withLock { $0.places.append((file, bytes)) }
+    self.bad.withLock { $0.places.append((file, bytes, .max)) }
+  }
+
+  /// The same, but for whoever opens the file from now on.
+  public func spoilWhereOpen(_ file: String, _ bytes: Range<Int>) {
+    self.bad.withLock { $0.places.append((file, bytes, $0.opened)) }
   }
 
   /// Makes everything unreadable, or readable again but for what is spoilt.
   public func failReads(_ fails: Bool) { self.bad.withLock { $0.all = fails } }
 
-  fileprivate func checkRead(_ path: String, _ bytes: Range<Int>) throws(StorageError) {
+  fileprivate func checkRead(_ path: String, opened: Int, _ bytes: Range<Int>) throws(StorageError) {
     let fails = self.bad.withLock { bad in
-      bad.all || bad.places.contains { path.hasSuffix($0.file) && $0.bytes.overlaps(bytes) }
+      bad.all
+        || bad.places.contains {
+          path.hasSuffix($0.file) && $0.bytes.overlaps(bytes) && opened <= $0.opened
+        }
     }
     if fails { throw StorageError(.fileSystem, "Cannot read \(path): Input/output error.") }
   }
@@ -57,7 +65,11 @@ public final class FailingDisk: DiskDouble {
 
   public func open(_ path: String, _ access: DiskAccess, mode: UInt32) throws(StorageError) -> any DiskFile {
     if access == .create { try self.step("create \(path)") }
-    return FailingFile(try self.inner.open(path, access, mode: mode), self)
+    let opened = self.bad.withLock { bad in
+      bad.opened += 1
+      return bad.opened
+    }
+    return FailingFile(try self.inner.open(path, access, mode: mode), self, opened: opened)
   }
 
   public func move(_ path: String, to newPath: String) throws(StorageError) {
@@ -79,17 +91,20 @@ public final class FailingDisk: DiskDouble {
 private final class FailingFile: DiskFile {
   private let inner: any DiskFile
   private let disk: FailingDisk
+  /// Tells it from files that were opened later.
+  private let opened: Int
 
-  init(_ inner: any DiskFile, _ disk: FailingDisk) {
+  init(_ inner: any DiskFile, _ disk: FailingDisk, opened: Int) {
     self.inner = inner
     self.disk = disk
+    self.opened = opened
   }
 
   var path: String { self.inner.path }
   func size() throws(StorageError) -> Int { try self.inner.size() }
 
   func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(StorageError) -> Int {
-    try self.disk.checkRead(self.path, offset..<offset + buffer.count)
+    try self.disk.checkRead(self.path, opened: self.opened, offset..<offset + buffer.count)
     return try self.inner.read(into: buffer, at: offset)
   }
 

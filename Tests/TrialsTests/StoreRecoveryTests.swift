@@ -206,6 +206,7 @@ struct StoreRecoveryTests {
           }, tell: told.add)
         full.withLock { $0 = true }
         for index in 0..<3 { #expect(try await store.store(Self.trial(index)) == .stored) }
+        await store.flushCounters()
         #expect(await store.uncataloguedTrials == 3)
         #expect(told.behind == 1)
         #expect(try await store.store(Self.trial(1)) == .duplicate)
@@ -218,29 +219,6 @@ struct StoreRecoveryTests {
       #expect(try await Self.ids(store) == ["t-0", "t-1", "t-2"])
       for index in 0..<3 { #expect(try await store.store(Self.trial(index)) == .duplicate) }
       #expect(try await store.usage().duplicates == 0)
-    }
-  }
-
-  @Test func `a catalog that is slow delays no acknowledgement, and answers for what was acknowledged`()
-    async throws
-  {
-    try await withTemporaryFolder { folder in
-      let isSlow = Mutex(false)
-      let wasLate = Mutex(false)
-      let goOn = DispatchSemaphore(value: 0)
-      let store = try TrialStore(
-        folder: folder.path, disk: SystemDisk(), runtime: .system,
-        catalog: try TrialCatalog(path: folder.appending(path: "catalog.sqlite").path) {
-          guard isSlow.withLock({ $0 }) else { return }
-          // Far longer than any of this takes; without an end the test had none where it fails.
-          if goOn.wait(timeout: .now() + 60) == .timedOut { wasLate.withLock { $0 = true } }
-        })
-      isSlow.withLock { $0 = true }
-      #expect(try await store.store(Self.trial(0)) == .stored)
-      #expect(wasLate.withLock { !$0 }, "the acknowledgement waited for the catalog")
-      isSlow.withLock { $0 = false }
-      goOn.signal()
-      #expect(try await Self.ids(store) == ["t-0"])
     }
   }
 
@@ -398,6 +376,14 @@ struct StoreRecoveryTests {
         if case .damageRecordUnreadable(let path, _) = $0 { path } else { nil }
       }
     }
+    var damagedCatalogs: Int {
+      self.notices.withLock { $0 }.count {
+        switch $0 {
+        case .catalogDamaged, .catalogMadeAnew: true
+        default: false
+        }
+      }
+    }
     var behind: Int {
       self.notices.withLock { $0 }.count { if case .catalogBehind = $0 { true } else { false } }
     }
@@ -431,6 +417,15 @@ struct StoreRecoveryTests {
 
   /// Returns once nobody has the store open: its database is then one file.
   static func closed(_ folder: URL) async throws { _ = try await Self.reopen(folder, Told()) }
+
+  /// Returns once nobody owns the folder.
+  static func unowned(_ folder: URL) async throws {
+    for _ in 0..<1_000 {
+      if (try? FolderLock(folder: folder.path, owner: "test")) != nil { return }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    _ = try FolderLock(folder: folder.path, owner: "test")
+  }
 
   static func place(_ id: String, in folder: URL) throws -> LogPosition {
     let catalog = try TrialCatalog(path: folder.appending(path: "catalog.sqlite").path)

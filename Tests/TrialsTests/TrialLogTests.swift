@@ -187,6 +187,96 @@ struct TrialLogTests {
     }
   }
 
+  @Test(arguments: [
+    "", "trials-", "trials-00000000.mcap", "trials-0000001.mcap", "trials-000000001.mcap",
+    "trials-+0000001.mcap",
+    "trials-0x000001.mcap", "trials-1e000000.mcap", "trials- 0000001.mcap", "Trials-00000001.mcap",
+    "trials-00000001.MCAP", "trials-00000001.mcap ", "trials-0000000\u{0661}.mcap", "trials-00000001-mcap",
+  ])
+  func `a name that is not one to the letter is none`(text: String) {
+    #expect(LogFileName(text) == nil)
+  }
+
+  @Test func `a name is its number, and the last has no next`() throws {
+    for number in [1, 9, 10, 12_345_678, LogFileName.maximumNumber] {
+      let name = LogFileName(number: number)
+      #expect(LogFileName(name.text) == name && name.text.utf8.count == 20)
+    }
+    #expect(LogFileName("trials-00000042.mcap")?.number == 42)
+    #expect(try LogFileName(number: 9).next().text == "trials-00000010.mcap")
+    let error = #expect(throws: TrialsError.self) { try LogFileName(number: 99_999_999).next() }
+    #expect(error?.code == .invalid)
+  }
+
+  @Test func `after a gap the numbers go on from the highest`() async throws {
+    try await withTemporaryFolder { folder in
+      let file = try Self.write(2, in: folder, steps: 1)
+      try FileManager.default.copyItem(at: file.url, to: folder.appending(path: "trials-00000007.mcap"))
+      let log = try TrialLog(folder: folder.path)
+      #expect(log.currentFile == "trials-00000007.mcap")
+      try log.seal()
+      #expect(log.currentFile == "trials-00000008.mcap")
+    }
+  }
+
+  @Test func `behind the last number trials go on into the last file`() async throws {
+    try await withTemporaryFolder { folder in
+      let file = try Self.write(2, in: folder, steps: 1)
+      try FileManager.default.moveItem(at: file.url, to: folder.appending(path: "trials-99999999.mcap"))
+      let log = try TrialLog(folder: folder.path, configuration: .init(maximumFileBytes: 1))
+      for trial in file.trials {
+        let position = try log.append([trial], storedUnixNanos: 1)[0]
+        #expect(position.file == "trials-99999999.mcap")
+        #expect(try TrialLog(folder: folder.path).trial(at: position) == trial)
+      }
+      #expect(log.rotationFailure?.code == .invalid)
+      #expect(try TrialLog.fileNames(in: folder.path) == ["trials-99999999.mcap"])
+    }
+  }
+
+  @Test func `a file that has the next name already stays as it is, and the log takes the name behind it`()
+    async throws
+  {
+    try await withTemporaryFolder { folder in
+      let trials = try (0..<3).map { try SampleTrial.make(id: "t-\($0)") }
+      let log = try TrialLog(folder: folder.path, configuration: .init(maximumFileBytes: 1))
+      let stray = Data("somebody restored this while ingest ran".utf8)
+      for name in ["trials-00000002.mcap", "trials-00000003.mcap"] {
+        try stray.write(to: folder.appending(path: name))
+      }
+      let files = try trials.map { try log.append([$0], storedUnixNanos: 1)[0].file }
+      #expect(files == ["trials-00000001.mcap", "trials-00000004.mcap", "trials-00000005.mcap"])
+      #expect(log.rotationFailure == nil)
+      for name in ["trials-00000002.mcap", "trials-00000003.mcap"] {
+        #expect(try Data(contentsOf: folder.appending(path: name)) == stray)
+      }
+    }
+  }
+
+  /// The machine's disk, which does not see one file before it is made.
+  private struct BlindDisk: DiskDouble {
+    let inner = SystemDisk()
+    let hidden: String
+
+    func open(_ path: String, _ access: DiskAccess, mode: UInt32) throws(StorageError) -> any DiskFile {
+      try self.inner.open(path, access, mode: mode)
+    }
+
+    func size(of path: String) throws(StorageError) -> Int? {
+      path.hasSuffix(self.hidden) ? nil : try self.inner.size(of: path)
+    }
+  }
+
+  @Test func `a file that comes between looking for a name and taking it is not written over`() async throws {
+    try await withTemporaryFolder { folder in
+      let log = try TrialLog(folder: folder.path, disk: BlindDisk(hidden: "trials-00000002.mcap"))
+      let stray = Data("somebody restored this while ingest ran".utf8)
+      try stray.write(to: folder.appending(path: "trials-00000002.mcap"))
+      #expect(throws: TrialsError.self) { try log.seal() }
+      #expect(try Data(contentsOf: folder.appending(path: "trials-00000002.mcap")) == stray)
+    }
+  }
+
   /// Every single file operation of appending and rotating fails once.
   @Test func `a rotation that fails half way leaves every trial where it is said to be`() async throws {
     var operations = 0

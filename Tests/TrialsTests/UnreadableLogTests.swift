@@ -82,6 +82,21 @@ struct UnreadableLogTests {
     }
   }
 
+  @Test func `what a file that is opened anew gives back is no damage`() async throws {
+    try await withTemporaryFolder { folder in
+      try await Recovery.fill(folder, 0..<12, fileBytes: 8_000)
+      let place = try Recovery.place("t-1", in: folder)
+      let disk = FailingDisk()
+      let told = Recovery.Told()
+      let store = try await Self.open(folder, disk, told)
+      #expect(try await store.trial(Recovery.name(1)) == Recovery.trial(1))
+      disk.spoilWhereOpen(place.file, place.offset + 300..<place.offset + 301)
+      #expect(try await store.trial(Recovery.name(1)) == Recovery.trial(1))
+      #expect(try await store.store(Recovery.trial(1)) == .duplicate)
+      #expect(told.damages.isEmpty)
+    }
+  }
+
   @Test func `a bad sector that cannot be noted either is the disk's, and costs no trial`() async throws {
     try await withTemporaryFolder { folder in
       try await Recovery.fill(folder, 0..<4)

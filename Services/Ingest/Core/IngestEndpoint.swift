@@ -137,7 +137,7 @@ enum Failure {
         case .invalid: .invalidArgument
         case .diskFull, .busy: .resourceExhausted
         case .corrupt, .unreadable: .dataLoss
-        case .fileSystem, .video: .internalError
+        case .fileSystem, .catalog, .video: .internalError
         }
       throw RPCError(code: code, message: error.message)
     }

@@ -10,6 +10,7 @@ package struct StoreNotices: Sendable {
   private let vitals: Vitals
 
   private static let catalog = "catalog"
+  private static let catalogContent = "catalog-content"
 
   /// - Parameter vitals: told of a catalog that cannot be written.
   package init(logger: Logger, metrics: MetricsRegistry, vitals: Vitals) {
@@ -50,6 +51,14 @@ package struct StoreNotices: Sendable {
     case .catalogCaughtUp:
       self.vitals.recover(Self.catalog)
       self.logger.notice("catalog written again")
+    case .catalogDamaged(let error):
+      self.vitals.fail(
+        Self.catalogContent, "The catalog is damaged; restart ingest, which makes it anew: \(error)")
+      self.logger.error("catalog damaged; the next start makes it anew from the log", error: error)
+    case .catalogMadeAnew(let path, let error):
+      self.logger.error(
+        "damaged catalog put aside and made anew from the log", error: error,
+        metadata: ["catalog.path": "\(path)"])
     case .rotationFailed(let error):
       self.logger.error("log file not sealed; trials go on into it", error: error)
     }

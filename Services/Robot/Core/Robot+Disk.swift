@@ -30,7 +30,7 @@ extension Robot {
       told = why
       if self.safety.unkept != nil {
         self.safety.keep()
-        if self.safety.unkept == nil { self.damaged.settle() }
+        self.settle()
       }
       if self.condition.unkept != nil { self.condition.keep() }
       if await self.queue.unkept != nil { await self.queue.keep() }
@@ -40,10 +40,13 @@ extension Robot {
     }
   }
 
+  /// Kind of the event that tells of a trial which will never be stored.
+  static let lostTrial = "trial-lost"
   /// Kind of the event that tells of safety events which cannot be read any more.
   static let lostEvents = "reports-lost"
 
-  /// Tells of files that were found damaged, by this agent or one that ended before it was on the disk that they are told.
+  /// Tells of files that were found damaged and of trials that were moved aside, by this agent or one that ended before it was on
+  /// the disk that they are told.
   func tellOfDamage() {
     let waiting = self.safety.waiting
     for file in self.damaged.waiting {
@@ -51,7 +54,32 @@ extension Robot {
       guard !waiting.contains(where: { $0.kind == kind && $0.detail == detail }) else { continue }
       self.report(safety: kind, trialID: "", detail: detail)
     }
-    if self.safety.unkept == nil { self.damaged.settle() }
+    for trial in self.spool.untold {
+      if !waiting.contains(where: { $0.kind == Self.lostTrial && $0.trialID == trial.trialID }) {
+        self.report(safety: Self.lostTrial, trialID: trial.trialID, detail: Self.describe(trial))
+      }
+      self.spool.refusals.tell(trial.path)
+    }
+    self.settle()
+  }
+
+  /// Tells of a trial that was moved aside.
+  package func report(lost trialID: String, at path: String, because reason: String) {
+    let trial = RefusedTrials.Untold(trialID: trialID, path: path, reason: reason)
+    self.report(safety: Self.lostTrial, trialID: trialID, detail: Self.describe(trial))
+    self.spool.refusals.tell(path)
+    self.settle()
+  }
+
+  private static func describe(_ trial: RefusedTrials.Untold) -> String {
+    "\(trial.trialID), set aside as \(trial.path). \(trial.reason)"
+  }
+
+  /// What is told is on the disk, or will be settled once it is.
+  private func settle() {
+    guard self.safety.unkept == nil else { return }
+    self.damaged.settle()
+    self.spool.refusals.settle()
   }
 
   private static func describe(_ file: DamagedFiles.File) -> (kind: String, detail: String) {

@@ -1,20 +1,28 @@
 import Foundation
 import GRDB
 public import Schemas
+import Storage
+import Synchronization
 
 /// What is in the trial log, as a database: one process owns it, and it can be made anew from the log.
+///
+/// Whoever meets something in it that cannot be there gets an error, and the database is marked: it does not open again.
 public final class TrialCatalog: Sendable {
   /// Rows of one page at most.
   public static let maximumPage = 1_000
 
+  private static let damagedMark = 1
+
   private let database: any DatabaseWriter
+  private let name: String
+  private let firstDamage = Mutex<(any Error)?>(nil)
   private let beforeWriting: @Sendable () throws -> Void
 
   /// Opens or makes the catalog.
   /// - Parameters:
   ///   - path: of the SQLite file; nil for one in memory that goes with the process.
   ///   - beforeWriting: called in front of every change; what it throws, the change throws. For tests of a disk that fails.
-  /// - Throws: ``TrialsError`` `.fileSystem`.
+  /// - Throws: ``TrialsError`` `.fileSystem`, `.catalog`.
   public init(path: String?, beforeWriting: @escaping @Sendable () throws -> Void = {}) throws {
     self.beforeWriting = beforeWriting
     var configuration = Configuration()
@@ -24,6 +32,7 @@ public final class TrialCatalog: Sendable {
       // The log is the truth: a transaction that a power cut takes is found again there.
       try database.execute(sql: "PRAGMA synchronous = NORMAL")
     }
+    self.name = path ?? "in memory"
     do {
       // A pool reads while it writes.
       self.database =
@@ -33,17 +42,88 @@ public final class TrialCatalog: Sendable {
           try DatabaseQueue(configuration: configuration)
         }
       try CatalogSchema.migrator.migrate(self.database)
+      let mark = try self.database.read { try Int.fetchOne($0, sql: "PRAGMA user_version") }
+      guard mark != Self.damagedMark else { throw Self.damage(self.name, nil) }
+    } catch let error as TrialsError {
+      throw error
     } catch {
-      throw TrialsError(
-        .fileSystem,
-        "Cannot open the catalog \(path ?? "in memory"). If it is damaged, delete it: it is made anew from the log.",
-        cause: error)
+      throw Self.isDamage(error)
+        ? Self.damage(self.name, error)
+        : TrialsError(
+          .fileSystem,
+          "Cannot open the catalog \(self.name). If it is damaged, delete it: it is made anew from the log.",
+          cause: error)
     }
+  }
+
+  // MARK: Damage
+
+  /// What was found in the catalog since it was opened that cannot be there; the first of it.
+  public var damage: (any Error)? { self.firstDamage.withLock { $0 } }
+
+  private static func isDamage(_ error: any Error) -> Bool {
+    let code = (error as? DatabaseError)?.resultCode
+    return error is MistypedValue || error is RowDecodingError || code == .SQLITE_CORRUPT
+      || code == .SQLITE_NOTADB
+  }
+
+  private static func damage(_ name: String, _ cause: (any Error)?) -> TrialsError {
+    TrialsError(
+      .catalog, "The catalog \(name) is damaged; restart ingest, which makes it anew from the log.",
+      cause: cause)
+  }
+
+  /// Has the next process make the catalog anew.
+  private func mark(_ damage: any Error) {
+    let isFirst = self.firstDamage.withLock { first in
+      defer { first = first ?? damage }
+      return first == nil
+    }
+    // Where even that cannot be written, the next process may have to find it by itself.
+    if isFirst {
+      try? self.database.writeWithoutTransaction {
+        try $0.execute(sql: "PRAGMA user_version = \(Self.damagedMark)")
+      }
+    }
+  }
+
+  private func marking<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch {
+      guard Self.isDamage(error) else { throw error }
+      self.mark(error)
+      throw Self.damage(self.name, error)
+    }
+  }
+
+  private func read<Result>(_ body: (Database) throws -> Result) throws -> Result {
+    try self.marking { try self.database.read(body) }
   }
 
   private func write<Result>(_ change: (Database) throws -> Result) throws -> Result {
     try self.beforeWriting()
-    return try self.database.write(change)
+    return try self.marking { try self.database.write(change) }
+  }
+
+  /// Lets go of the file. Nothing of it can be read any more.
+  func close() { try? self.database.close() }
+
+  /// Moves a catalog that is damaged aside, for a person to look at. Nobody has it open.
+  /// - Parameter number: tells it from others that were moved.
+  /// - Returns: where it lies now.
+  static func setAside(_ path: String, number: Int64, on disk: any Disk = SystemDisk()) throws(TrialsError)
+    -> String
+  {
+    let aside = "\(path).damaged-\(number)"
+    try TrialsError.disk { () throws(StorageError) in
+      // The file itself goes last: what is left of it if this ends between is brought into line with the log.
+      for part in ["-wal", "-shm", ""] where try disk.size(of: path + part) != nil {
+        try disk.move(path + part, to: aside + part)
+      }
+      try disk.synchronizeFolder(DurableFile.folder(of: path))
+    }
+    return aside
   }
 
   // MARK: Trials
@@ -54,13 +134,11 @@ public final class TrialCatalog: Sendable {
 
   /// Where a trial lies; nil where the catalog does not know it.
   public func position(robot: String, trialID: String) throws -> LogPosition? {
-    try self.database.read {
+    try self.read {
       // Asked twice for each trial that is stored: the statement is kept, and no more is read than this.
       let statement = try $0.cachedStatement(
         sql: "SELECT file, offset, length FROM trial WHERE robot = ? AND trialID = ?")
-      return try Row.fetchOne(statement, arguments: [robot, trialID]).map {
-        LogPosition(file: $0[0], offset: $0[1], length: $0[2])
-      }
+      return try Row.fetchOne(statement, arguments: [robot, trialID])?.position()
     }
   }
 
@@ -87,7 +165,7 @@ public final class TrialCatalog: Sendable {
     }
   }
 
-  /// Trials of a query, in the order they were stored or the latest first.
+  /// Trials of a query, in the order they were stored or the latest first. One that cannot be read any more is left out.
   /// - Parameters:
   ///   - limit: trials of one page, 1 … ``maximumPage``; a larger one is cut down.
   ///   - after: `token` of the last page of the same query and order; nil for the first.
@@ -104,22 +182,30 @@ public final class TrialCatalog: Sendable {
     let limit = min(max(1, limit), Self.maximumPage)
     let (sql, arguments) = query.condition
     let (comparison, order) = newestFirst ? ("<", "DESC") : (">", "ASC")
-    return try self.database.read { database in
-      let rows = try TrialRow.fetchAll(
+    var damage: (any Error)?
+    defer { if let damage { self.mark(damage) } }
+    return try self.read { database in
+      let rows = try Row.fetchAll(
         database,
         sql: "SELECT * FROM trial WHERE number \(comparison) ? AND \(sql) ORDER BY number \(order) LIMIT ?",
         arguments: [last ?? (newestFirst ? .max : 0)] + arguments + [limit])
-      return (
-        try rows.map { try $0.summary() },
-        rows.count == limit ? rows.last?.number.map { "\($0)" } : nil
-      )
+      let trials = rows.compactMap { row -> TrialSummary? in
+        do {
+          return try TrialRow(row: row).summary(&damage)
+        } catch {
+          damage = error
+          return nil
+        }
+      }
+      let next = rows.count == limit ? try rows.last?.value("number", as: Int64.self) : nil
+      return (trials, next.map { "\($0)" })
     }
   }
 
   /// Outcomes by task, version, robot, mode and release.
   public func outcomes(_ query: TrialQuery) throws -> [OutcomeCount] {
     let (sql, arguments) = query.condition
-    return try self.database.read { database in
+    return try self.read { database in
       try Row.fetchAll(
         database,
         sql: """
@@ -130,17 +216,17 @@ public final class TrialCatalog: Sendable {
           """, arguments: arguments
       ).map { row in
         OutcomeCount(
-          task: row["task"], modelVersion: row["modelVersion"], robot: row["robot"],
-          mode: ControlMode(rawValue: row["mode"]), successes: UInt64(row["successes"] as Int),
-          trials: UInt64(row["trials"] as Int), aborted: UInt64(row["aborted"] as Int),
-          releaseID: row["releaseID"])
+          task: try row.value("task"), modelVersion: try row.value("modelVersion"),
+          robot: try row.value("robot"), mode: ControlMode(rawValue: try row.value("mode")),
+          successes: UInt64(try row.count("successes")), trials: UInt64(try row.count("trials")),
+          aborted: UInt64(try row.count("aborted")), releaseID: try row.value("releaseID"))
       }
     }
   }
 
   /// Stored trials in all, and quarantined ones by their first reason.
   public func totals() throws -> (stored: Int, quarantined: [String: Int]) {
-    try self.database.read { database in
+    try self.read { database in
       let stored = try Int.fetchOne(database, sql: "SELECT COUNT(*) FROM trial WHERE NOT quarantined") ?? 0
       let reasons = try String.fetchAll(database, sql: "SELECT reasons FROM trial WHERE quarantined")
       let first = reasons.map { String($0.prefix { $0 != "," }) }
@@ -151,7 +237,7 @@ public final class TrialCatalog: Sendable {
   /// What a snapshot of a query consists of: trials by robot and id, and how much they are.
   func selection(of query: TrialQuery) throws -> (names: [TrialName], snapshot: DatasetSnapshot) {
     let (sql, arguments) = query.condition
-    return try self.database.read { database in
+    return try self.read { database in
       var names: [TrialName] = []
       var snapshot = DatasetSnapshot(query: query)
       let rows = try Row.fetchCursor(
@@ -159,11 +245,12 @@ public final class TrialCatalog: Sendable {
         sql: "SELECT robot, trialID, task, steps, bytes FROM trial WHERE \(sql) ORDER BY robot, trialID",
         arguments: arguments)
       while let row = try rows.next() {
-        names.append(TrialName(robot: row["robot"], trialID: row["trialID"]))
+        let (robot, trialID) = try row.trialName()
+        names.append(TrialName(robot: robot, trialID: trialID))
         snapshot.trials += 1
-        snapshot.steps += UInt64(row["steps"] as Int)
-        snapshot.bytes += UInt64(row["bytes"] as Int)
-        snapshot.trialsPerTask[row["task"], default: 0] += 1
+        snapshot.steps += UInt64(try row.count("steps"))
+        snapshot.bytes += UInt64(try row.count("bytes"))
+        snapshot.trialsPerTask[try row.value("task"), default: 0] += 1
       }
       return (names, snapshot)
     }
@@ -171,17 +258,17 @@ public final class TrialCatalog: Sendable {
 
   /// Snapshots that an earlier version kept in the catalog: name, serialized description, and trials' keys, one a line.
   func oldSnapshots() throws -> [(id: String, description: [UInt8], keys: String)] {
-    try self.database.read { database in
+    try self.read { database in
       guard try database.tableExists("snapshot") else { return [] }
       return try Row.fetchAll(database, sql: "SELECT id, description, keys FROM snapshot").map {
-        ($0["id"], [UInt8]($0["description"] as Data), $0["keys"])
+        (try $0.value("id"), [UInt8](try $0.value("description", as: Data.self)), try $0.value("keys"))
       }
     }
   }
 
   /// Lets go of them, once they are durable elsewhere.
   func dropOldSnapshots() throws {
-    guard try self.database.read({ try $0.tableExists("snapshot") }) else { return }
+    guard try self.read({ try $0.tableExists("snapshot") }) else { return }
     try self.write { try $0.drop(table: "snapshot") }
   }
 
@@ -189,17 +276,18 @@ public final class TrialCatalog: Sendable {
 
   /// What the catalog has last seen of each log file. It trusts files that are still as long as then.
   func files() throws -> [String: TrialLog.FileState] {
-    try self.database.read { database in
+    try self.read { database in
       let states = try Row.fetchAll(database, sql: "SELECT name, bytes, chunks FROM logFile").map {
-        TrialLog.FileState(name: $0["name"], bytes: $0["bytes"], chunks: $0["chunks"])
+        TrialLog.FileState(
+          name: try $0.value("name"), bytes: try $0.value("bytes"), chunks: try $0.value("chunks"))
       }
-      return Dictionary(uniqueKeysWithValues: states.map { ($0.name, $0) })
+      return Dictionary(states.map { ($0.name, $0) }) { first, _ in first }
     }
   }
 
   /// Trials that the log holds more often than the catalog: each was stored twice.
   func duplicates() throws -> Int {
-    try self.database.read { database in
+    try self.read { database in
       let chunks = try Int.fetchOne(database, sql: "SELECT SUM(chunks) FROM logFile") ?? 0
       return max(0, chunks - (try Int.fetchOne(database, sql: "SELECT COUNT(*) FROM trial") ?? 0))
     }
@@ -209,7 +297,7 @@ public final class TrialCatalog: Sendable {
   func places(in file: String, from start: Int = 0, until end: Int = .max) throws -> [(
     name: TrialName, position: LogPosition
   )] {
-    try self.database.read { database in
+    try self.read { database in
       try Row.fetchAll(
         database,
         sql: """
@@ -217,10 +305,8 @@ public final class TrialCatalog: Sendable {
           ORDER BY "offset"
           """, arguments: [file, start, end]
       ).map {
-        (
-          TrialName(robot: $0["robot"], trialID: $0["trialID"]),
-          LogPosition(file: file, offset: $0["offset"], length: $0["length"])
-        )
+        let (robot, trialID) = try $0.trialName()
+        return (TrialName(robot: robot, trialID: trialID), try $0.position(in: file))
       }
     }
   }
@@ -253,9 +339,12 @@ public final class TrialCatalog: Sendable {
 
   /// All counters as they were last written.
   func counters() throws -> [String: Int] {
-    try self.database.read { database in
+    try self.read { database in
       let rows = try Row.fetchAll(database, sql: "SELECT name, value FROM counter")
-      return Dictionary(uniqueKeysWithValues: rows.map { ($0["name"], $0["value"]) })
+      let values = try rows.map {
+        (try $0.value("name", as: String.self), try $0.value("value", as: Int.self))
+      }
+      return Dictionary(values) { first, _ in first }
     }
   }
 }

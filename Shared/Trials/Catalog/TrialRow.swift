@@ -3,8 +3,10 @@ import GRDB
 import Schemas
 
 /// One trial in the catalog.
-struct TrialRow: Codable, FetchableRecord, PersistableRecord, Sendable {
+struct TrialRow: Encodable, FetchableRecord, PersistableRecord, Sendable {
   static let databaseTableName = "trial"
+  /// Stands for the reasons of a trial of which the catalog cannot say all any more. The log can.
+  static let unreadable = "unreadable in the catalog"
 
   /// Place in the order of storing; the database gives it.
   var number: Int64?
@@ -62,14 +64,51 @@ struct TrialRow: Codable, FetchableRecord, PersistableRecord, Sendable {
   var name: TrialName { TrialName(robot: self.robot, trialID: self.trialID) }
   var position: LogPosition { LogPosition(file: self.file, offset: self.offset, length: self.length) }
 
-  func summary() throws -> TrialSummary {
-    TrialSummary(
-      header: try TrialHeader(serializedBytes: [UInt8](self.header)),
-      end: try TrialEnd(serializedBytes: [UInt8](self.end)), bytes: UInt64(self.bytes),
-      storedUnixNanos: self.storedUnixNanos, quarantined: self.quarantined,
+  /// - Throws: ``MistypedValue``.
+  init(row: Row) throws {
+    self.number = try row.value("number")
+    (self.robot, self.trialID) = try row.trialName()
+    self.facility = try row.value("facility")
+    self.task = try row.value("task")
+    self.mode = try row.value("mode")
+    self.modelVersion = try row.value("modelVersion")
+    self.releaseID = try row.value("releaseID")
+    self.orderID = try row.value("orderID")
+    self.outcome = try row.value("outcome")
+    self.storedUnixNanos = try row.value("storedUnixNanos")
+    self.steps = try row.count("steps")
+    self.labelledSteps = try row.count("labelledSteps")
+    self.fallbackSteps = try row.count("fallbackSteps")
+    self.bytes = try row.count("bytes")
+    self.quarantined = try row.value("quarantined")
+    self.reasons = try row.value("reasons")
+    let position = try row.position()
+    (self.file, self.offset, self.length) = (position.file, position.offset, position.length)
+    self.header = try row.value("header")
+    self.end = try row.value("end")
+  }
+
+  /// - Parameter damage: set where header or end cannot be decoded. The summary says then what the columns say, and
+  ///   ``unreadable``.
+  func summary(_ damage: inout (any Error)?) -> TrialSummary {
+    var summary = TrialSummary(
+      bytes: UInt64(self.bytes), storedUnixNanos: self.storedUnixNanos, quarantined: self.quarantined,
       reasons: self.reasons.isEmpty ? [] : self.reasons.split(separator: ",").map(String.init),
-      labelledSteps: UInt32(self.labelledSteps), fallbackSteps: UInt32(self.fallbackSteps),
-      number: UInt64(max(0, self.number ?? 0)))
+      labelledSteps: UInt32(clamping: self.labelledSteps),
+      fallbackSteps: UInt32(clamping: self.fallbackSteps), number: UInt64(max(0, self.number ?? 0)))
+    do {
+      summary.header = try TrialHeader(serializedBytes: [UInt8](self.header))
+      summary.end = try TrialEnd(serializedBytes: [UInt8](self.end))
+    } catch {
+      damage = error
+      summary.header = TrialHeader(
+        trialID: self.trialID, robot: self.robot, facility: self.facility, task: self.task,
+        mode: ControlMode(rawValue: self.mode), modelVersion: self.modelVersion, releaseID: self.releaseID,
+        orderID: self.orderID)
+      summary.end = TrialEnd(outcome: Outcome(rawValue: self.outcome), steps: UInt32(clamping: self.steps))
+      summary.reasons.append(Self.unreadable)
+    }
+    return summary
   }
 }
 

@@ -21,9 +21,11 @@ actor LogReader {
   }
 
   /// The trial at a position.
+  /// - Parameter reopening: whether its file is opened anew, however well it is known.
   /// - Throws: ``TrialsError`` `.corrupt` where the chunk does not match its CRC or holds another trial, `.notFound` where the
   ///   file is missing.
-  func trial(_ name: TrialName, at position: LogPosition) throws -> TrialRecord {
+  func trial(_ name: TrialName, at position: LogPosition, reopening: Bool = false) throws -> TrialRecord {
+    if reopening { self.files.removeAll { $0.name == position.file } }
     let bytes = try self.file(position).read(at: position.offset, count: position.length)
     guard let record = ChunkRecord(bytes, at: position.offset) else {
       throw TrialsError(

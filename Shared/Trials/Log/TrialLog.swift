@@ -194,6 +194,8 @@ public final class TrialLog {
   /// - Throws: ``TrialsError``; the log then goes on in the old file, or in the next once it can be begun.
   func seal() throws(TrialsError) {
     guard let active = self.active else { return }
+    // Where no name is left for another file, trials go on into this one.
+    _ = try active.name.next()
     try self.seal(active)
     self.active = nil
     self.active = try self.begin()
@@ -228,9 +230,21 @@ public final class TrialLog {
     }
   }
 
+  /// The next name that nothing has yet. Somebody may have put files back while this ran: they stay as they are.
+  private func nextName() throws(TrialsError) -> LogFileName {
+    var name = try self.last?.next() ?? LogFileName(number: 1)
+    while true {
+      let path = self.path(name.text)
+      guard try TrialsError.disk({ () throws(StorageError) in try self.disk.size(of: path) }) != nil else {
+        return name
+      }
+      name = try name.next()
+    }
+  }
+
   /// Makes the next file. Nothing is left of one that could not be made whole.
   private func begin() throws(TrialsError) -> Active {
-    let name = try self.last?.next() ?? LogFileName(number: 1)
+    let name = try self.nextName()
     let path = self.path(name.text)
     let file = try LogFile(path, .create, on: self.disk)
     do {

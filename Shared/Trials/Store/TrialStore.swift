@@ -7,7 +7,8 @@ public import Storage
 /// A trial is stored because it is in the log. The catalog is an index of the log: while it cannot be written, trials go on being
 /// stored, and are indexed later.
 ///
-/// The disk has a thread of its own. Trials that arrive while it syncs wait for the next sync together.
+/// The log's disk has a thread of its own, and the catalog another, for which no acknowledgement waits. Trials that arrive while the
+/// log syncs wait for the next sync together.
 public actor TrialStore {
   public struct Configuration: Sendable {
     public var log = TrialLog.Configuration()
@@ -45,6 +46,10 @@ public actor TrialStore {
     /// Stored trials wait for the catalog, which cannot be written. Said once until it can.
     case catalogBehind(trials: Int, any Error)
     case catalogCaughtUp
+    /// Something in the catalog cannot be there. It is made anew when the store is opened next. Said once.
+    case catalogDamaged(any Error)
+    /// The catalog was damaged, put aside, and made anew from the log. Counters begin at 0 again.
+    case catalogMadeAnew(damaged: String, any Error)
     /// A log file cannot be sealed, so trials go on into it. Said once until it can.
     case rotationFailed(TrialsError)
   }
@@ -55,15 +60,11 @@ public actor TrialStore {
     var continuation: CheckedContinuation<Verdict, any Error>
   }
 
-  private struct LostPlace: Hashable {
-    var name: TrialName
-    var position: LogPosition
-  }
-
   private let executor: any SerialExecutor
   public nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
   private let index: TrialCatalog
+  private let writer: CatalogWriter
   private let configuration: Configuration
   private let folder: String
   private let runtime: Runtime
@@ -80,13 +81,12 @@ public actor TrialStore {
   private var admitted = (trials: 0, bytes: 0)
   private var waiting: [Waiting] = []
   private var isDraining = false
-  /// In the log and not in the catalog, in the log's order.
-  private var uncatalogued: [TrialRow] = []
-  private var uncataloguedPlaces: [TrialName: LogPosition] = [:]
-  /// Found not to hold their trials any more. The catalog may still name them until it can be written; nobody else believes it.
-  private var lost: Set<LostPlace> = []
+  private var backlog = IndexBacklog()
+  /// Writes the catalog now.
+  private var indexing: Task<Void, Never>?
   private var catalogFailure: (any Error)?
   private var saidRotationFailed = false
+  private var saidCatalogDamaged = false
 
   /// Opens a store on the machine's disk and takes its folder's lock.
   /// - Parameter folder: holds `log/`, `snapshots/`, `damage/` and `catalog.sqlite`; made where it is missing.
@@ -95,57 +95,49 @@ public actor TrialStore {
     folder: URL, configuration: Configuration = .init(), tell: @escaping @Sendable (Notice) -> Void = { _ in }
   ) throws {
     let lock = try FolderLock(folder: folder.path, owner: "ingest")
-    try self.init(
-      folder: folder.path, configuration: configuration, disk: SystemDisk(), runtime: .system,
-      catalog: try TrialCatalog(path: folder.appending(path: "catalog.sqlite").path), lock: lock, tell: tell)
+    let opened = try OpenedStore.onSystemDisk(folder: folder.path, configuration: configuration, tell: tell)
+    self.init(
+      opened, folder: folder.path, configuration: configuration, disk: SystemDisk(), runtime: .system,
+      lock: lock,
+      tell: tell)
   }
 
   /// Opens a store and makes log and catalog agree.
   /// - Parameters:
   ///   - lock: held as long as the store lives.
   ///   - tell: called on the store's thread, and while opening.
-  /// - Throws: ``TrialsError``.
+  /// - Throws: ``TrialsError``; `.catalog` where the catalog is damaged.
   public init(
     folder: String, configuration: Configuration = .init(), disk: any Disk, runtime: Runtime,
     catalog: TrialCatalog, lock: FolderLock? = nil, tell: @escaping @Sendable (Notice) -> Void = { _ in }
   ) throws {
+    let opened = try OpenedStore(
+      folder: folder, configuration: configuration, disk: disk, runtime: runtime, catalog: catalog, tell: tell
+    )
+    self.init(
+      opened, folder: folder, configuration: configuration, disk: disk, runtime: runtime, lock: lock,
+      tell: tell)
+  }
+
+  private init(
+    _ opened: sending OpenedStore, folder: String, configuration: Configuration, disk: any Disk,
+    runtime: Runtime,
+    lock: FolderLock?, tell: @escaping @Sendable (Notice) -> Void
+  ) {
     self.folder = folder
     self.configuration = configuration
     self.runtime = runtime
-    self.index = catalog
     self.lock = lock
     self.tell = tell
+    self.index = opened.catalog
+    self.log = opened.log
+    self.damageBook = opened.damageBook
+    self.snapshots = opened.snapshots
+    self.counters = opened.counters
+    self.writer = CatalogWriter(opened.catalog, runtime: runtime)
     self.executor = runtime.makeSerialExecutor("fleetloop.trials.log")
-    try TrialsError.disk { () throws(StorageError) in try disk.makeFolder(folder) }
-    let book = try DamageBook(folder: "\(folder)/damage", disk: disk)
-    self.damageBook = book
-    for (path, error) in book.unreadable { tell(.damageRecordUnreadable(path: path, error)) }
-    self.snapshots = try SnapshotFolder(
-      folder: "\(folder)/snapshots", disk: disk, runtime: runtime, adopting: try catalog.oldSnapshots())
-    try catalog.dropOldSnapshots()
-    self.counters = Counters(try catalog.counters())
     self.reader = LogReader(folder: "\(folder)/log", disk: disk, runtime: runtime)
     self.idleCheckers = (0..<max(1, configuration.checkThreads)).map { _ in QualityChecker(runtime: runtime) }
-    let now = runtime.unixNanos()
-    self.log = try TrialLog(
-      folder: "\(folder)/log", configuration: configuration.log, disk: disk,
-      acknowledgedEnd: {
-        try catalog.places(in: $0).last.map { $0.position.offset + $0.position.length } ?? 0
-      },
-      damaged: { found in
-        let lost = try catalog.places(
-          in: found.file, from: found.bytes.lowerBound, until: found.bytes.upperBound)
-        let damage = try book.note(found, lost: lost, nowUnixNanos: now)
-        if let damage { tell(.damage(damage)) }
-      })
-    if self.log.tornBytes > 0 { tell(.torn(file: self.log.currentFile, bytes: self.log.tornBytes)) }
-    var reconciliation = Reconciliation(
-      log: self.log, catalog: catalog, damages: book, limits: configuration.limits, nowUnixNanos: now)
-    try reconciliation.run()
-    for damage in reconciliation.found { tell(.damage(damage)) }
-    if reconciliation.added + reconciliation.dropped > 0 {
-      tell(.reconciled(added: reconciliation.added, dropped: reconciliation.dropped))
-    }
   }
 
   // MARK: In
@@ -168,10 +160,10 @@ public actor TrialStore {
   }
 
   private func admit(_ bytes: Int) throws(TrialsError) {
-    guard self.uncatalogued.count < self.configuration.maximumUncatalogued else {
+    guard self.backlog.rows.count < self.configuration.maximumUncatalogued else {
       throw TrialsError(
         .busy,
-        "\(self.uncatalogued.count) stored trials wait for the catalog of \(self.folder), which cannot be written; "
+        "\(self.backlog.rows.count) stored trials wait for the catalog of \(self.folder), which cannot be written in time; "
           + "free space there or end what locks it.", cause: self.catalogFailure)
     }
     guard self.admitted.trials < self.configuration.maximumWaiting,
@@ -220,31 +212,34 @@ public actor TrialStore {
       let group = Array(self.waiting.prefix(self.configuration.maximumGroup))
       self.waiting.removeFirst(group.count)
       self.commit(group)
-      // Those who were answered go on first: the catalog may be slow. Whoever came while the disk synced joins the next group.
+      self.keepIndexed()
+      // Whoever came while the disk synced joins the next group.
       await Task.yield()
-      if !self.uncatalogued.isEmpty { self.writeIndex() }
     }
     self.isDraining = false
   }
 
   private func commit(_ group: [Waiting]) {
-    do {
-      var fresh: [Waiting] = []
-      var duplicates: [Waiting] = []
-      var names: Set<TrialName> = []
-      for waiting in group {
-        let name = TrialName(robot: waiting.trial.robot, trialID: waiting.trial.trialID)
+    var fresh: [Waiting] = []
+    var duplicates: [Waiting] = []
+    var names: Set<TrialName> = []
+    for waiting in group {
+      let name = TrialName(robot: waiting.trial.robot, trialID: waiting.trial.trialID)
+      do {
         let isNew = try names.insert(name).inserted && self.place(of: name) == nil
         if isNew { fresh.append(waiting) } else { duplicates.append(waiting) }
+      } catch {
+        // Where the catalog cannot say it of one, the others go on.
+        waiting.continuation.resume(throwing: error)
       }
+    }
+    do {
       if !fresh.isEmpty {
         let now = self.runtime.unixNanos()
         let positions = try self.log.append(fresh.map(\.trial), storedUnixNanos: now)
         for (waiting, position) in zip(fresh, positions) {
-          let row = TrialRow(
-            waiting.trial, position: position, reasons: waiting.reasons, storedUnixNanos: now)
-          self.uncatalogued.append(row)
-          self.uncataloguedPlaces[row.name] = position
+          self.backlog.add(
+            TrialRow(waiting.trial, position: position, reasons: waiting.reasons, storedUnixNanos: now))
         }
         self.tellOfRotation()
       }
@@ -254,7 +249,7 @@ public actor TrialStore {
       }
       for waiting in duplicates { waiting.continuation.resume(returning: .duplicate) }
     } catch {
-      for waiting in group { waiting.continuation.resume(throwing: error) }
+      for waiting in fresh + duplicates { waiting.continuation.resume(throwing: error) }
     }
   }
 
@@ -270,34 +265,55 @@ public actor TrialStore {
   /// The index of what is stored. Acknowledgements do not wait for it, so it is first brought up to them: whoever was told that a
   /// trial is stored finds it there, unless the catalog cannot be written.
   public var catalog: TrialCatalog {
-    if !self.uncatalogued.isEmpty, self.catalogFailure == nil { self.writeIndex() }
-    return self.index
-  }
-
-  /// Brings the catalog up to the log. Trials that it cannot take now it takes later.
-  private func writeIndex() {
-    let counters = self.counters.changes
-    do {
-      try self.index.add(
-        self.uncatalogued, files: Array(self.log.changes.values),
-        dropping: self.lost.map { ($0.name, $0.position) }, counters: counters)
-      self.counters.wrote(counters)
-      self.uncatalogued = []
-      self.uncataloguedPlaces = [:]
-      self.lost = []
-      self.log.changes = [:]
-      if self.catalogFailure != nil { self.tell(.catalogCaughtUp) }
-      self.catalogFailure = nil
-    } catch {
-      if self.catalogFailure == nil {
-        self.tell(.catalogBehind(trials: self.uncatalogued.count, error))
-        self.keepIndexing()
-      }
-      self.catalogFailure = error
+    get async {
+      if !self.backlog.isEmpty, self.catalogFailure == nil { await self.writeIndex() }
+      return self.index
     }
   }
 
-  private func keepIndexing() {
+  /// Brings the catalog up to the log as it is now. Returns once it is, or once that failed: what it cannot take now it takes later.
+  private func writeIndex() async {
+    // What is under way began before, without what came since. Whatever begins once it is done has all that.
+    await self.indexing?.value
+    await (self.indexing ?? self.beginIndexing()).value
+  }
+
+  /// The same, behind the caller's back.
+  private func keepIndexed() {
+    guard self.indexing == nil, !self.backlog.isEmpty else { return }
+    _ = self.beginIndexing()
+  }
+
+  private func beginIndexing() -> Task<Void, Never> {
+    let task = Task(executorPreference: self.runtime.taskExecutor) { await self.writeBatch() }
+    self.indexing = task
+    return task
+  }
+
+  private func writeBatch() async {
+    let batch = CatalogWriter.Batch(
+      rows: self.backlog.rows, files: Array(self.log.changes.values), lost: self.backlog.lost,
+      counters: self.counters.changes)
+    var failure: (any Error)?
+    do { try await self.writer.write(batch) } catch { failure = error }
+    self.indexing = nil
+    if let failure {
+      if self.catalogFailure == nil {
+        self.tell(.catalogBehind(trials: self.backlog.rows.count, failure))
+        self.keepTrying()
+      }
+      self.catalogFailure = failure
+    } else {
+      self.counters.wrote(batch.counters)
+      self.backlog.wrote(batch.rows, dropping: batch.lost)
+      for file in batch.files where self.log.changes[file.name] == file { self.log.changes[file.name] = nil }
+      if self.catalogFailure != nil { self.tell(.catalogCaughtUp) }
+      self.catalogFailure = nil
+      self.keepIndexed()
+    }
+  }
+
+  private func keepTrying() {
     let runtime = self.runtime
     Task(executorPreference: runtime.taskExecutor) { [weak self] in
       while (try? await runtime.sleep(for: .seconds(1))) != nil {
@@ -306,9 +322,15 @@ public actor TrialStore {
     }
   }
 
-  private func isBehindAfterIndexing() -> Bool {
-    self.writeIndex()
+  private func isBehindAfterIndexing() async -> Bool {
+    await self.writeIndex()
     return self.catalogFailure != nil
+  }
+
+  private func tellOfCatalogDamage() {
+    guard !self.saidCatalogDamaged, let damage = self.index.damage else { return }
+    self.saidCatalogDamaged = true
+    self.tell(.catalogDamaged(damage))
   }
 
   // MARK: Counters
@@ -320,17 +342,18 @@ public actor TrialStore {
   public nonisolated func counter(_ name: String) -> Int { self.counters.value(name) }
 
   /// Writes counters that have changed, and what the index lacks. What cannot be written now is written later.
-  public func flushCounters() {
-    if !self.counters.changes.isEmpty || !self.uncatalogued.isEmpty { self.writeIndex() }
+  public func flushCounters() async {
+    self.tellOfCatalogDamage()
+    if !self.counters.changes.isEmpty || !self.backlog.isEmpty { await self.writeIndex() }
   }
 
   /// Stored trials that wait for the catalog.
-  public var uncataloguedTrials: Int { self.uncatalogued.count }
+  public var uncataloguedTrials: Int { self.backlog.rows.count }
 
   private func place(of name: TrialName) throws -> LogPosition? {
-    if let place = self.uncataloguedPlaces[name] { return place }
+    if let place = self.backlog.place(of: name) { return place }
     guard let place = try self.index.position(robot: name.robot, trialID: name.trialID),
-      !self.lost.contains(LostPlace(name: name, position: place))
+      !self.backlog.isLost(name, at: place)
     else { return nil }
     return place
   }
@@ -348,8 +371,8 @@ public actor TrialStore {
       return try await self.reader.trial(name, at: place)
     } catch let error as TrialsError where Self.isLoss(error) {}
     do {
-      // Once more, because this cannot be taken back.
-      return try await self.reader.trial(name, at: place)
+      // Once more and from a file that is opened anew, because this cannot be taken back.
+      return try await self.reader.trial(name, at: place, reopening: true)
     } catch let error as TrialsError where Self.isLoss(error) {
       try self.lose(name, at: place, because: error)
       throw error.code == .unreadable ? TrialsError(.corrupt, error.message, cause: error.cause) : error
@@ -380,13 +403,8 @@ public actor TrialStore {
       throw TrialsError(.fileSystem, "\(error.message) Nor can the damage be noted.", cause: unwritten)
     }
     self.log.discount(place)
-    if self.uncataloguedPlaces[name] != nil {
-      self.uncataloguedPlaces[name] = nil
-      self.uncatalogued.removeAll { $0.name == name }
-    } else {
-      self.lost.insert(LostPlace(name: name, position: place))
-    }
-    self.writeIndex()
+    self.backlog.lose(name, at: place)
+    self.keepIndexed()
   }
 
   /// Fixes the trials of a query under a name that depends on nothing but the trials.

@@ -30,7 +30,7 @@ package actor Delivery {
   package typealias Upload =
     @Sendable (_ events: [TrialEvent], _ watch: ProgressWatch) async throws -> TrialAcknowledgement
   /// Hears of a filed trial that cannot be read any more, or that ingest refuses, once it was set aside.
-  package typealias Lost = @Sendable (_ trialID: String, _ why: String) -> Void
+  package typealias Lost = @Sendable (_ trialID: String, _ path: String, _ why: String) -> Void
 
   private struct Course {
     let ordinal: UInt64
@@ -118,8 +118,9 @@ package actor Delivery {
       self.spool.changed.notify()
     case .refused:
       self.logger.error("trial refused", metadata: ["trial.id": "\(trialID)", "trial.reasons": "\(reasons)"])
-      if let path = await self.putAside(trialID, reason: reasons) {
-        self.lost(trialID, "\(trialID), set aside as \(path). Ingest refuses it: \(reasons)")
+      let reason = "Ingest refuses it: \(reasons)"
+      if let path = await self.putAside(trialID, reason: reason) {
+        self.lost(trialID, path, reason)
       }
     case .unspecified, .unrecognized:
       self.logger.warning("acknowledgement not understood", metadata: ["trial.id": "\(trialID)"])
@@ -242,8 +243,8 @@ package actor Delivery {
   }
 
   private func lose(_ trialID: String, because error: RobotError) async {
-    guard let path = await self.putAside(trialID, reason: "\(error)") else { return }
-    self.lost(trialID, "\(trialID), set aside as \(path). \(error.message)")
+    guard let path = await self.putAside(trialID, reason: error.message) else { return }
+    self.lost(trialID, path, error.message)
   }
 
   /// Counts a read that failed.

@@ -73,7 +73,7 @@ struct LinkSession {
       robot: self.robot.name, spool: self.robot.spool, configuration: self.settings.delivery,
       runtime: self.robot.runtime, logger: self.robot.logger,
       publish: { try await publisher?.publish(bytes: ZeroMQBytes($0), to: topic) },
-      lost: { [robot] in robot.report(safety: "trial-lost", trialID: $0, detail: $1) },
+      lost: { [robot] in robot.report(lost: $0, at: $1, because: $2) },
       upload: { events, watch in
         try await ingest.upload { writer in
           for event in events {

@@ -60,6 +60,10 @@ package actor Spool {
   private var aside: Set<String> = []
   /// Trials whose publication was begun, by this agent or one before it: nobody is to count on a second one.
   private var announced: Set<String> = []
+  /// What lies in `refused/`.
+  package nonisolated let refusals: RefusedTrials
+  /// Trials that earlier agents moved there, and may not have told of.
+  package nonisolated let untold: [RefusedTrials.Untold]
   /// Notified when a trial is filed, removed or refused.
   package nonisolated let changed: Wakeup
 
@@ -80,6 +84,8 @@ package actor Spool {
     self.limitBytes = limitBytes
     self.reserveBytes = reserveBytes
     self.disk = disk
+    let refusals = RefusedTrials(folder: "\(folder)/refused", disk: disk)
+    self.refusals = refusals
     self.ledgerFile = KeptFile(path: "\(folder)/ledger.json", disk: disk)
     // A lost ledger only forgets how many were acknowledged: the names below know the numbers that are still in use.
     let ledger: Ledger? = if case .value(let ledger) = self.ledgerFile.read() { ledger } else { nil }
@@ -90,21 +96,23 @@ package actor Spool {
     }
     for name in cutShort { leftovers.remove("\(folder)/open/\(name)") }
     for part in ["", "/ready", "/refused"] { try leftovers.remove(in: folder + part) }
-    let (ready, refused) = try onDisk { () throws(StorageError) in
+    let (ready, untold, refused) = try onDisk { () throws(StorageError) in
       var ready: [Entry] = []
       for name in try disk.names(in: "\(folder)/ready") where !DurableFile.isLeftover(name) {
         let bytes = UInt64(try disk.size(of: "\(folder)/ready/\(name)") ?? 0)
         if let entry = Entry(name: name, bytes: bytes) { ready.append(entry) }
       }
-      let refused = try disk.names(in: "\(folder)/refused").filter {
-        !$0.hasSuffix(".reason") && !DurableFile.isLeftover($0)
+      let untold = try refusals.untold(besides: Set(ready.map(\.name))) {
+        Entry(name: $0, bytes: 0)?.trialID
       }
-      return (ready, refused.compactMap { Entry(name: $0, bytes: 0) })
+      let refused = try disk.names(in: "\(folder)/refused").filter(RefusedTrials.isTrial)
+      return (ready, untold, refused.compactMap { Entry(name: $0, bytes: 0) })
     }
     for entry in ready {
       self.entries[entry.trialID] = entry
       self.announced.insert(entry.trialID)
     }
+    self.untold = untold
     self.refused = UInt64(refused.count)
     // The crash may have come between filing a trial and writing the ledger.
     self.filed = (ready + refused).reduce(self.filed) { max($0, $1.ordinal) }
@@ -204,26 +212,29 @@ package actor Spool {
     guard let entry = self.entries.removeValue(forKey: trialID) else { return false }
     self.announced.remove(trialID)
     // Where it stays, a restart sends it again, and hears that ingest has it.
-    try? self.disk.remove(self.path(entry))
+    do throws(StorageError) {
+      // Before its file: nobody may take it for lost.
+      try self.refusals.forget(self.asidePath(entry))
+      try self.disk.remove(self.path(entry))
+    } catch {}
     self.aside.remove(trialID)
     self.changed.notify()
     return true
   }
 
   /// Moves a trial aside that will never be stored, with the reason in a file beside it. Of one whose file is gone an empty
-  /// one is left there: a restart must not take it for acknowledged.
+  /// one is left there: a restart must not take it for acknowledged. Whoever has told of it says so to ``refusals``; else the next
+  /// agent tells of it.
   /// - Returns: where it lies now; nil where there is no such trial.
   /// - Throws: ``RobotError`` `.diskFailed`; the trial stays in the spool, as readable as it was, and can be refused again.
   @discardableResult
   package func refuse(_ trialID: String, reason: String) throws(RobotError) -> String? {
     guard let entry = self.entries[trialID] else { return nil }
     let (disk, path, aside) = (self.disk, self.path(entry), self.asidePath(entry))
-    // For a person; its loss does no harm. An earlier attempt knew the reason better.
-    if (try? disk.size(of: "\(aside).reason")) == nil {
-      try? DurableFile.write(Array((reason + "\n").utf8), to: "\(aside).reason", on: disk)
-    }
+    let refusals = self.refusals
     // Nothing that lies there already is written over: it may be all that there is of the trial.
     try onDisk { () throws(StorageError) in
+      try refusals.expect(aside, reason: reason)
       if path != aside, try disk.size(of: path) != nil {
         try disk.move(path, to: aside)
       } else if try disk.size(of: aside) == nil {

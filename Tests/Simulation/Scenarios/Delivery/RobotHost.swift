@@ -58,7 +58,10 @@ final class RobotHost: @unchecked Sendable {
   /// Whether a trial lies where a person is to look at it, with the reason beside it.
   func isPutAside(_ trialID: String) -> Bool {
     let files = self.host.platter.files(below: "\(Self.folder)/refused", durably: true).map(\.path)
-    return files.contains { Self.trialID($0, in: "refused") == trialID && files.contains("\($0).reason") }
+    return files.contains {
+      Self.trialID($0, in: "refused") == trialID
+        && (files.contains("\($0).reason") || files.contains("\($0).untold"))
+    }
   }
 
   /// - Throws: what the disk says; the host is up and does nothing then.
@@ -70,7 +73,7 @@ final class RobotHost: @unchecked Sendable {
       robot: self.host.name, spool: spool, runtime: life.runtime, logger: .silent,
       publish: { event in self.publish(event, from: life) },
       // Whoever files trials here finds that it is missing in the end.
-      lost: { _, _ in },
+      lost: { _, _, _ in },
       upload: { events, watch in try await self.upload(events, watch, from: life) })
     let (heard, acknowledgements) = AsyncStream<TrialAcknowledgement>.makeStream()
     self.acknowledgements = acknowledgements
