@@ -63,8 +63,13 @@ struct EchoServer {
     at endpoint: Endpoint? = nil, security: ServerSecurity = .none,
     configuration: ZeroMQServerTransport.Configuration = .init()
   ) async throws {
-    let transport = try ZeroMQServerTransport(
-      bind: endpoint ?? Endpoint("tcp://127.0.0.1:*"), security: security, configuration: configuration)
+    try await self.init(
+      ZeroMQServerTransport(
+        bind: endpoint ?? Endpoint("tcp://127.0.0.1:*"), security: security, configuration: configuration))
+  }
+
+  /// Serves what is bound already.
+  init(_ transport: ZeroMQServerTransport) async throws {
     self.endpoint = try await transport.boundEndpoint
     self.transport = transport
     let server = EchoGRPCServer(transport: transport, log: self.log)

@@ -161,7 +161,8 @@ struct LimitTests {
     for peer in peers {
       for id in UInt64(1)...300 { #expect(await peer.send(Self.opening(.sleep, id: id), message: [1])) }
     }
-    #expect(await eventually { server.log.count("sleeping") > 200 })
+    // 225 where they come one after the other; 25 each where they come in turn.
+    #expect(await eventually { server.log.count("sleeping") >= 200 })
     try await withClient(server.endpoint) { client in
       for _ in 0..<100 { try await client.expect(.unary, [[9]], gives: [[9]]) }
     }
@@ -216,23 +217,80 @@ struct LimitTests {
     await server.stop()
   }
 
-  @Test func `a call that does not end leaves reserved room all the same`() async throws {
+  @Test func `who holds places of priority methods leaves some for those who have none`() async throws {
     let server = try await EchoServer(
       configuration: Self.limits {
-        $0.priorityMethods = ["test.Echo/join"]
+        $0.priorityMethods = ["test.Echo/sleep", "test.Echo/unary", "test.Echo/join"]
+        $0.limits.maxOpenCalls = 16
+        $0.limits.reservedTime = .seconds(60)
+      })
+    let peers = try (0..<16).map { _ in try RawPeer(.dealer, to: server.endpoint) }
+    for peer in peers {
+      // Requests that are never complete take no such place; whole ones do.
+      for id in UInt64(1)...8 {
+        var header = Self.opening(.join, id: id)
+        header.halfClose = false
+        #expect(await peer.send(header, message: [1]))
+      }
+      for id in UInt64(101)...108 { #expect(await peer.send(Self.opening(.sleep, id: id), message: [1])) }
+    }
+    #expect(await eventually { server.load.openCalls >= 48 })
+    try await withClient(server.endpoint) { client in
+      for _ in 0..<50 { try await client.expect(.unary, [[9]], gives: [[9]]) }
+    }
+    #expect(server.log.count("sleeping") <= 48 + peers.count)
+    for peer in peers { peer.close() }
+    await server.stop()
+  }
+
+  @Test func `who reads nothing does not keep its call by saying that it is there`() async throws {
+    let server = try await EchoServer(configuration: Self.limits { $0.limits.idleLimit = .seconds(2) })
+    let peer = try RawPeer(.dealer, to: server.endpoint)
+    // More than there is credit for.
+    #expect(await peer.send(Self.opening(.flood, id: 1), message: [200]))
+    let keepingAlive = Task {
+      while !Task.isCancelled {
+        _ = await peer.send(CallFrame(kind: .credit, callID: 1))
+        try await Task.sleep(for: .milliseconds(50))
+      }
+    }
+    #expect(await eventually { server.load.openCalls == 1 })
+    #expect(await eventually { server.load.openCalls == 0 })
+    keepingAlive.cancel()
+    _ = try? await keepingAlive.value
+    #expect(try await peer.status()?.statusCode == UInt32(Status.Code.deadlineExceeded.rawValue))
+    peer.close()
+    await server.stop()
+  }
+
+  @Test func `what comes on a connection that is closed by now begins no call`() async throws {
+    let endpoint = try Endpoint("ipc:///tmp/fleetloop-late-\(UInt64.random(in: 0 ... .max))")
+    defer { try? FileManager.default.removeItem(atPath: endpoint.address) }
+    let transport = try ZeroMQServerTransport(bind: endpoint)
+    let peers = try [RawPeer.Kind.request, .dealer].map { try RawPeer($0, to: endpoint) }
+    for peer in peers { #expect(await peer.send(Self.opening(.sleep, id: 1), message: [1])) }
+    // The requests are in the socket; nobody serves it yet.
+    try await Task.sleep(for: .milliseconds(300))
+    for peer in peers { peer.close() }
+    try await Task.sleep(for: .milliseconds(300))
+    let server = try await EchoServer(transport)
+    try await withClient(endpoint) { try await $0.expect(.unary, [[9]], gives: [[9]]) }
+    #expect(server.log.count("sleeping") == 0)
+    await server.stop()
+  }
+
+  @Test func `a call that does not end leaves its place all the same`() async throws {
+    let server = try await EchoServer(
+      configuration: Self.limits {
+        $0.priorityMethods = ["test.Echo/sleep"]
         $0.limits.maxOpenCallsPerPeer = 1
         $0.limits.reservedCallsPerPeer = 1
         $0.limits.reservedTime = .milliseconds(200)
       })
     let peer = try RawPeer(.dealer, to: server.endpoint)
-    // The second never says that its request is complete.
-    for id in UInt64(1)...2 {
-      var header = Self.opening(.join, id: id)
-      header.halfClose = false
-      #expect(await peer.send(header, message: [1]))
-    }
+    for id in UInt64(1)...2 { #expect(await peer.send(Self.opening(.sleep, id: id), message: [1])) }
     let status = try #require(await peer.status())
-    #expect(status.callID == 2 && status.statusCode == UInt32(Status.Code.deadlineExceeded.rawValue))
+    #expect(status.callID == 1 && status.statusCode == UInt32(Status.Code.deadlineExceeded.rawValue))
     #expect(await eventually { server.load.openCalls == 1 })
     peer.close()
     await server.stop()

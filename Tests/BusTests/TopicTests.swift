@@ -136,6 +136,17 @@ struct TopicTests {
     #expect(missed(3, 1) <= 1)
   }
 
+  @Test func `names of strangers push out nobody who speaks`() {
+    var gaps = GapDetector()
+    for number in UInt64(1)...100_000 {
+      _ = gaps.missed(publisher: "stranger-\(number)", topic: "a", session: 1, sequence: 1)
+      guard number % 1000 == 0 else { continue }
+      // It loses every second message.
+      let missed = gaps.missed(publisher: "p", topic: "a", session: 1, sequence: number / 500)
+      #expect(missed == (number == 1000 ? 0 : 1))
+    }
+  }
+
   @Test("a subscription is by parts, and what is no topic is refused")
   func topics() async throws {
     let topic = Topic("trials/r1")

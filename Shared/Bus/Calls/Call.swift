@@ -284,16 +284,24 @@ final class Call<Inbound: InboundPart>: Sendable {
     return delivery
   }
 
-  func grant(_ amount: UInt64) {
-    let writers = self.state.withLock {
-      state -> Deque<(id: UInt64, continuation: CheckedContinuation<Void, Never>)> in
+  /// - Returns: whether a writer may go on that could not for lack of credit.
+  @discardableResult
+  func grant(_ amount: UInt64) -> Bool {
+    guard amount > 0 else { return false }
+    let (writers, helps) = self.state.withLock {
+      state -> (Deque<(id: UInt64, continuation: CheckedContinuation<Void, Never>)>, Bool) in
+      let could = state.flow.maySend
       state.flow.granted(amount)
-      guard state.flow.maySend else { return [] }
+      guard state.flow.maySend else { return ([], false) }
       defer { state.writers = [] }
-      return state.writers
+      return (state.writers, !could)
     }
     for writer in writers { writer.continuation.resume() }
+    return helps
   }
+
+  /// Whether a writer waits for the peer to read.
+  var isHeldUp: Bool { self.state.withLock { !$0.writers.isEmpty } }
 
   /// Gives the peer the whole window.
   /// - Returns: the credit beyond the initial one, for a frame.

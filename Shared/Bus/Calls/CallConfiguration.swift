@@ -9,11 +9,12 @@ public struct CallLimits: Sendable, Hashable {
   public var maxOpenCalls = 4096
   /// Calls that a server has open at once of one peer.
   public var maxOpenCallsPerPeer = 256
-  /// Calls of priority methods that get in when those limits are reached, of all peers.
+  /// Places for calls of priority methods that come whole, of all peers; they run before others. Beyond them such a call is one
+  /// as any other. A peer may have as many of three quarters as are left for all others, here too.
   public var reservedCalls = 64
-  /// And of one peer.
+  /// And for one peer.
   public var reservedCallsPerPeer = 8
-  /// A call in reserved room has this long: one that does not end must not keep a stop out.
+  /// A call in such a place has this long: one that does not end must not keep a stop out.
   public var reservedTime: Duration = .seconds(10)
   /// Bytes that a server holds for a peer that does not read them; then the handlers that write to it wait.
   public var maxQueuedBytesPerPeer = 64 << 20
@@ -23,8 +24,9 @@ public struct CallLimits: Sendable, Hashable {
   public var maxUnreadBytesPerPeer = 128 << 20
   /// And of all peers.
   public var maxUnreadBytes = 512 << 20
-  /// A call on which neither side says anything for so long is ended with DEADLINE_EXCEEDED, at the latest after
-  /// another quarter of it. A client says five times in that long that it wants its calls still.
+  /// A call on which neither side says anything for so long, or whose messages the client leaves unread for so long, is ended
+  /// with DEADLINE_EXCEEDED, at the latest after another quarter of it. A client says five times in that long that it wants its
+  /// calls still.
   public var idleLimit: Duration = .seconds(300)
 
   public init() {}

@@ -282,6 +282,8 @@ actor ServerConnection: LoopDriver {
       self.nextDeadline = nil
       self.nextProbe = nil
       self.nextSilenceCheck = nil
+      self.nextRoomCheck = nil
+      self.waiting = []
     }
   }
 
@@ -342,14 +344,16 @@ actor ServerConnection: LoopDriver {
       if isEnveloped { self.refuseMalformed(frames, isEnveloped: true) }
       return
     }
-    call.silence.store(0, ordering: .relaxed)
     switch frame.header.kind {
     case .cancel:
       self.forget(call)
       BusMetrics.count(.callsCancelled)
       call.abandon(RPCError(code: .cancelled, message: "The client cancelled the call."))
     case .data, .credit:
-      if frame.header.credit > 0 { call.parts.grant(frame.header.credit) }
+      let isProgress =
+        call.parts.grant(frame.header.credit) || !frame.messages.isEmpty || frame.header.halfClose
+      // Who lets the handler's messages lie does not keep it by saying that it is there.
+      if isProgress || !call.parts.isHeldUp { call.silence.store(0, ordering: .relaxed) }
       self.deliver(frame, to: call, metadata: nil)
     default: break
     }
@@ -367,7 +371,16 @@ actor ServerConnection: LoopDriver {
   private func open(_ key: ServerCall.Key, _ frame: FrameCodec.Frame, isEnveloped: Bool, source: ZeroMQBytes)
   {
     let header = frame.header
-    guard self.tokens[key] == nil else { return BusMetrics.count(.malformed) }
+    guard self.tokens[key] == nil else {
+      BusMetrics.count(.malformed)
+      // A REQ socket would wait for ever.
+      guard isEnveloped else { return }
+      let error = RPCError(code: .alreadyExists, message: "The call's id is that of one that is still open.")
+      return self.reject(key, isEnveloped: true, error)
+    }
+    let connection = source.connection < 0 ? nil : (source.connection, czmq_cookie(source.connection))
+    // ZeroMQ tells of the end of a connection before it hands over what had come on it.
+    guard connection?.1 != 0 else { return BusMetrics.count(.callsCancelled) }
     var peer: PeerBudget?
     do throws(RPCError) {
       let userID = source.property("User-Id")
@@ -376,7 +389,8 @@ actor ServerConnection: LoopDriver {
       peer = budget
       let descriptor = try self.accept(frame, isEnveloped: isEnveloped)
       let isPriority = self.configuration.priorityMethods.contains(header.method)
-      let isReserved = try self.admit(budget, isPriority: isPriority)
+      let isUrgent = isPriority && (isEnveloped || header.halfClose && !frame.messages.isEmpty)
+      let isReserved = try self.admit(budget, isPriority: isPriority, isUrgent: isUrgent)
       let token = self.nextToken
       self.nextToken += 1
       let parts = ServerCall.Parts(
@@ -389,9 +403,9 @@ actor ServerConnection: LoopDriver {
         key: key, parts: parts, descriptor: descriptor, identity: identity, userID: userID, peer: budget,
         isReserved: isReserved,
         deadline: self.deadline(header, isReserved: isReserved),
-        connection: isEnveloped ? (source.connection, czmq_cookie(source.connection)) : nil,
+        connection: isEnveloped ? connection : nil,
         isEnveloped: isEnveloped, hasSingleResponse: header.singleResponse)
-      self.begin(call, token: token, frame, isPriority: isPriority)
+      self.begin(call, token: token, frame)
     } catch {
       self.reject(key, isEnveloped: isEnveloped, error, of: peer)
     }
@@ -404,13 +418,13 @@ actor ServerConnection: LoopDriver {
     return [asked, most].compactMap { $0 }.min().map { .now + $0 }
   }
 
-  private func begin(_ call: ServerCall, token: UInt64, _ frame: FrameCodec.Frame, isPriority: Bool) {
+  private func begin(_ call: ServerCall, token: UInt64, _ frame: FrameCodec.Frame) {
     self.calls[token] = call
     self.tokens[call.key] = token
     if let deadline = call.deadline { self.nextDeadline = min(self.nextDeadline ?? deadline, deadline) }
     if self.nextProbe == nil { self.nextProbe = .now + Self.probe }
     if self.nextSilenceCheck == nil { self.nextSilenceCheck = .now + self.configuration.limits.idleLimit / 4 }
-    if frame.header.credit > 0 { call.parts.grant(frame.header.credit) }
+    call.parts.grant(frame.header.credit)
     let givesWindow = call.peer.hasRoomForWindow
     self.active.add(1, ordering: .sequentiallyConsistent)
     if call.isReserved { self.reserved.add(1, ordering: .sequentiallyConsistent) }
@@ -420,7 +434,7 @@ actor ServerConnection: LoopDriver {
       let credit = CallFrame(kind: .credit, callID: call.key.id, credit: UInt64(call.parts.openWindow()))
       _ = self.transmit(FrameCodec.Frame(header: credit), to: call)
     }
-    self.start(call, isPriority: isPriority)
+    self.start(call)
   }
 
   /// Whether a call may begin, whoever makes it.
@@ -454,10 +468,10 @@ actor ServerConnection: LoopDriver {
   }
 
   /// Whether there is room for another call of a peer.
-  /// - Returns: whether it takes room that is kept for priority methods.
-  private func admit(_ peer: PeerBudget, isPriority: Bool) throws(RPCError) -> Bool {
+  /// - Parameter isUrgent: a call of a priority method that came whole, so that its handler waits for nobody.
+  /// - Returns: whether it takes a place that is kept for such calls.
+  private func admit(_ peer: PeerBudget, isPriority: Bool, isUrgent: Bool) throws(RPCError) -> Bool {
     let limits = self.configuration.limits
-    let (all, own) = (self.active.load(ordering: .relaxed), peer.calls.load(ordering: .relaxed))
     guard peer.hasRoom(isReserved: isPriority) || self.budget.queued.bytes >= limits.maxQueuedBytes else {
       self.countRejected()
       throw RPCError(
@@ -466,15 +480,18 @@ actor ServerConnection: LoopDriver {
           "\(peer.name) has \(peer.queued.bytes) bytes here to read; the limit of one peer is \(limits.maxQueuedBytesPerPeer). Read them first."
       )
     }
-    // The more calls are open, the fewer may one peer have of them; the last quarter is for those that have none.
-    let common = limits.maxOpenCalls - limits.maxOpenCalls / 4
-    let hasShare = own == 0 ? all < limits.maxOpenCalls : own < common - all
-    if hasShare, own < limits.maxOpenCallsPerPeer { return false }
-    let reserved = self.reserved.load(ordering: .relaxed)
-    if isPriority, reserved < limits.reservedCalls,
-      peer.reservedCalls.load(ordering: .relaxed) < limits.reservedCallsPerPeer
+    let reserved = (
+      all: self.reserved.load(ordering: .relaxed), own: peer.reservedCalls.load(ordering: .relaxed)
+    )
+    if isUrgent, reserved.own < limits.reservedCallsPerPeer,
+      Self.hasShare(of: limits.reservedCalls, all: reserved.all, own: reserved.own)
     {
       return true
+    }
+    let all = self.active.load(ordering: .relaxed) - reserved.all
+    let own = peer.calls.load(ordering: .relaxed) - reserved.own
+    if own < limits.maxOpenCallsPerPeer, Self.hasShare(of: limits.maxOpenCalls, all: all, own: own) {
+      return false
     }
     self.countRejected()
     throw RPCError(
@@ -483,6 +500,11 @@ actor ServerConnection: LoopDriver {
         ? "\(peer.name) has \(own) calls open; the limit of one peer is \(limits.maxOpenCallsPerPeer). End some first."
         : "\(all) calls of all peers are open, and the limit is \(limits.maxOpenCalls), of which one peer has its part. Try again later."
     )
+  }
+
+  /// The more places are taken, the fewer may one peer have of them; the last quarter is for those that have none.
+  private static func hasShare(of places: Int, all: Int, own: Int) -> Bool {
+    own == 0 ? all < places : own < places - places / 4 - all
   }
 
   private static func tooLarge(_ size: Int, _ limits: CallLimits) -> RPCError {
@@ -517,7 +539,7 @@ actor ServerConnection: LoopDriver {
     }
   }
 
-  private func start(_ call: ServerCall, isPriority: Bool) {
+  private func start(_ call: ServerCall) {
     BusMetrics.count(.callsStarted)
     guard let handler = self.handler else { return self.handlerReturned(call) }
     let serve: @Sendable () async -> Void = { [self] in
@@ -525,7 +547,7 @@ actor ServerConnection: LoopDriver {
       self.handlerReturned(call)
     }
     // A priority has threads of its own: handlers that hold all the others do not hold up a stop.
-    call.started(Task(priority: isPriority ? .high : nil, operation: serve))
+    call.started(Task(priority: call.isReserved ? .high : nil, operation: serve))
   }
 
   private nonisolated func serve(_ call: ServerCall, _ handler: Handler) async {

@@ -40,17 +40,21 @@ struct GapDetector: Sendable {
     var sequence: UInt64
   }
 
-  /// More sources than this, as of a hostile publisher, and all are forgotten.
-  static let mostSources = 100_000
+  /// So many sources are remembered, and as many that spoke before them. Names of a hostile publisher push out only who said
+  /// nothing meanwhile.
+  static let mostSources = 4096
   static let longestGap: UInt64 = 1 << 32
-  private var positions: [Source: Position] = [:]
+  private var recent: [Source: Position] = [:]
+  private var before: [Source: Position] = [:]
 
   /// - Returns: how many messages are missing before this one; 0 for the first that is seen of a publisher.
   mutating func missed(publisher: String, topic: Topic, session: UInt64, sequence: UInt64) -> UInt64 {
     let source = Source(publisher: publisher, topic: topic)
-    let last = self.positions[source]
-    if last == nil, self.positions.count >= Self.mostSources { self.positions = [:] }
-    self.positions[source] = Position(session: session, sequence: sequence)
+    let last = self.recent[source] ?? self.before[source]
+    if self.recent[source] == nil, self.recent.count >= Self.mostSources {
+      (self.before, self.recent) = (self.recent, [:])
+    }
+    self.recent[source] = Position(session: session, sequence: sequence)
     guard let last else { return 0 }
     // A publisher that started anew counts from 1.
     let expected = last.session == session ? last.sequence &+ 1 : 1

@@ -162,6 +162,11 @@ final class SubscriberConnection: LoopDriver {
       return nil
     }
     let topic = Topic(path)
+    // Names are kept; a publisher's own connection takes no other.
+    guard envelope.publisher.utf8.count <= Topic.longest, Topic(envelope.publisher).isValid else {
+      BusMetrics.count(.malformed)
+      return nil
+    }
     guard topic.isValid, frames[2].count <= self.configuration.maxMessageBytes else {
       BusMetrics.count(topic.isValid ? .tooLarge : .malformed)
       return nil
