@@ -38,6 +38,22 @@ public final class RecordStore: Sendable {
     }
   }
 
+  /// A record that nobody understands.
+  public struct Damage: Sendable, Hashable {
+    public let table: String
+    public let id: String
+    public let why: String
+
+    /// What it is, and what to do about it.
+    public var sentence: String {
+      "The \(self.table) record '\(self.id)' cannot be understood (\(self.why)). The service goes on without it; it stands in the "
+        + "database's table 'damaged'. Mend what it told by hand, then delete it there."
+    }
+  }
+
+  /// Records that were not understood, with the table that each is of.
+  private static let asideTable = "damaged"
+
   private let database: DatabaseQueue
   private let path: String
   private let lock: FolderLock
@@ -62,6 +78,11 @@ public final class RecordStore: Sendable {
               CREATE TABLE IF NOT EXISTS \(table) (id TEXT PRIMARY KEY NOT NULL, record ANY NOT NULL) STRICT
               """)
         }
+        try database.execute(
+          sql: """
+            CREATE TABLE IF NOT EXISTS \(Self.asideTable)
+              (source TEXT NOT NULL, id TEXT NOT NULL, why TEXT NOT NULL, record ANY) STRICT
+            """)
       }
     } catch {
       throw Self.failure("open", self.path, error)
@@ -70,41 +91,76 @@ public final class RecordStore: Sendable {
 
   deinit { try? self.database.close() }
 
-  /// The records that were put as JSON, by id.
-  /// - Throws: ``StorageError``.
+  /// The records that were put as JSON, by id. Those that cannot be understood are set aside; see ``damages()``.
+  /// - Throws: ``StorageError`` where the database cannot be read or written.
   public func records<Record: Decodable>(
     _ type: Record.Type = Record.self, in table: String
   ) throws(StorageError) -> [String: Record] {
-    do {
-      let decoder = JSONDecoder()
-      return try self.rows(String.self, table).mapValues { try decoder.decode(type, from: Data($0.utf8)) }
-    } catch {
-      throw Self.failure("read", self.path, error)
-    }
+    let decoder = JSONDecoder()
+    return try self.read(table) { try decoder.decode(type, from: Data(try Self.value(String.self, $0).utf8)) }
   }
 
-  /// The records that were put as bytes, by id.
+  /// The records that were put as bytes, by id. Those that cannot be understood are set aside; see ``damages()``.
+  /// - Throws: ``StorageError`` where the database cannot be read or written.
+  public func records<Record>(
+    in table: String, _ decode: ([UInt8]) throws -> Record
+  ) throws(StorageError) -> [String: Record] {
+    try self.read(table) { try decode([UInt8](try Self.value(Data.self, $0))) }
+  }
+
+  /// The records that were set aside, by this process or an earlier one: who runs the service hears of them until they are
+  /// deleted from the table `damaged`.
   /// - Throws: ``StorageError``.
-  public func bytes(in table: String) throws(StorageError) -> [String: [UInt8]] {
+  public func damages() throws(StorageError) -> [Damage] {
     do {
-      return try self.rows(Data.self, table).mapValues { [UInt8]($0) }
+      return try self.database.read { database in
+        try Row.fetchAll(database, sql: "SELECT source, id, why FROM \(Self.asideTable) ORDER BY rowid").map {
+          Damage(table: $0[0], id: $0[1], why: $0[2])
+        }
+      }
     } catch {
       throw Self.failure("read", self.path, error)
     }
   }
 
-  private func rows<Value: DatabaseValueConvertible>(
-    _ type: Value.Type, _ table: String
-  ) throws -> [String: Value] {
-    try self.database.read { database in
-      var values: [String: Value] = [:]
-      for row in try Row.fetchAll(database, sql: "SELECT id, record FROM \(table)") {
-        guard let id = String.fromDatabaseValue(row[0]), let value = Value.fromDatabaseValue(row[1]) else {
-          throw StorageError(.corrupt, "A record of table \(table) is not of its type.")
+  /// Sets all records of a table aside.
+  /// - Throws: ``StorageError``; then nothing was changed.
+  public func setAside(_ table: String, why: String) throws(StorageError) {
+    let _: [String: Never] = try self.read(table) { _ in throw StorageError(.corrupt, why) }
+  }
+
+  private struct NotOfItsType: Error {}
+
+  private static func value<Value: DatabaseValueConvertible>(
+    _ type: Value.Type, _ value: DatabaseValue
+  ) throws -> Value {
+    guard let value = Value.fromDatabaseValue(value) else { throw NotOfItsType() }
+    return value
+  }
+
+  private func read<Record>(
+    _ table: String, _ decode: (DatabaseValue) throws -> Record
+  ) throws(StorageError) -> [String: Record] {
+    do {
+      return try self.database.write { database in
+        var records: [String: Record] = [:]
+        for row in try Row.fetchAll(database, sql: "SELECT id, record FROM \(table)") {
+          // STRICT: an id is a text.
+          let id: String = row[0]
+          do { records[id] = try decode(row[1]) } catch {
+            let why = (error as? StorageError)?.message ?? "\(error)"
+            try database.execute(
+              sql: """
+                INSERT INTO \(Self.asideTable) SELECT ?, id, ?, record FROM \(table) WHERE id = ?
+                """,
+              arguments: [table, String(why.prefix(500)), id])
+            try database.execute(sql: "DELETE FROM \(table) WHERE id = ?", arguments: [id])
+          }
         }
-        values[id] = value
+        return records
       }
-      return values
+    } catch {
+      throw Self.failure("read", self.path, error)
     }
   }
 

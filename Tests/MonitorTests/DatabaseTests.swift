@@ -15,6 +15,7 @@ struct DatabaseTests {
 
     func set(full: Bool) { self.isFull.withLock { $0 = full } }
 
+    func damages() -> [String] { [] }
     func load() throws(MonitorError) -> MonitorState { MonitorState() }
 
     func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) -> Bool {

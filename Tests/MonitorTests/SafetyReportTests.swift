@@ -3,6 +3,7 @@ import GRPCCore
 import Logging
 import Schemas
 import ServiceKit
+import Storage
 import TestSupport
 import Testing
 
@@ -44,6 +45,26 @@ struct SafetyReportTests {
     #expect(state.alerts.list(includeResolved: true).count == 1)
     #expect(try self.report(&state, Self.event(2, "action-clipped"), Self.event(3)) == 3)
     #expect(state.alerts.list(includeResolved: false).map(\.summary).count { $0.contains("event 3") } == 1)
+  }
+
+  @Test func `a damaged alert costs itself and is told`() throws {
+    let folder = try TemporaryFolder()
+    var state = MonitorState()
+    try self.report(&state, Self.event(1))
+    try self.report(&state, Self.event(1, robot: "b"))
+    _ = try MonitorStore(folder: folder.path).save(state, replacing: MonitorState())
+    let alerts = state.alerts.alerts
+    #expect(alerts.count == 2)
+    let id = try #require(alerts.keys.min())
+    do {
+      let records = try RecordStore(folder: folder.path, name: "monitor", tables: ["alert"])
+      var changes = RecordStore.Changes()
+      changes.put([UInt8](repeating: 0xFF, count: 1), id: id, in: "alert")
+      try records.apply(changes)
+    }
+    let store = try MonitorStore(folder: folder.path)
+    #expect(Set(try store.load().alerts.alerts.keys) == Set(alerts.keys).subtracting([id]))
+    #expect(try store.damages().count == 1 && store.damages()[0].contains("alert record '\(id)'"))
   }
 
   @Test func `numbers begin anew with the agent, and what the one before sent late is known`() throws {

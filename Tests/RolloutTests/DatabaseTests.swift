@@ -20,6 +20,7 @@ struct DatabaseTests {
       return true
     }
 
+    func damages() -> [String] { [] }
     func load() throws(RolloutError) -> RolloutState { RolloutState() }
     func save(_ new: RolloutState, replacing old: RolloutState) throws(RolloutError) -> Bool {
       guard new.robots.mapValues(\.reported) != old.robots.mapValues(\.reported) else { return false }

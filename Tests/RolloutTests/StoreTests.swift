@@ -1,5 +1,6 @@
 import Foundation
 import Schemas
+import Storage
 import TestSupport
 import Testing
 
@@ -40,5 +41,46 @@ struct StoreTests {
     try garbage.write(to: URL(filePath: "\(folder.path)/rollout.sqlite"))
     #expect(throws: RolloutError.self) { try RolloutStore(folder: folder.path) }
     #expect(try Data(contentsOf: URL(filePath: "\(folder.path)/rollout.sqlite")) == garbage)
+  }
+
+  /// Stores a state, then writes something else over some of its records.
+  private func damaged(_ records: [(table: String, id: String)]) throws -> (TemporaryFolder, RolloutState) {
+    let folder = try TemporaryFolder()
+    var state = try ReleaseTests.fleet()
+    _ = try ReleaseTests.release(&state, "v1")
+    try ReleaseTests.obey(&state, now: 2)
+    _ = try RolloutStore(folder: folder.path).save(state, replacing: RolloutState())
+    let store = try RecordStore(
+      folder: folder.path, name: "rollout", tables: ["robot", "release", "experiment", "fleet", "pin"])
+    var changes = RecordStore.Changes()
+    for record in records { changes.put([UInt8](repeating: 0xFF, count: 2), id: record.id, in: record.table) }
+    try store.apply(changes)
+    return (folder, state)
+  }
+
+  @Test func `a damaged record costs itself, and its robot keeps what it has`() throws {
+    let name = try #require(ReleaseTests.fleet().robots.keys.min())
+    let (folder, before) = try self.damaged([("robot", name)])
+    let store = try RolloutStore(folder: folder.path)
+    var state = try store.load()
+    #expect(Set(state.robots.keys) == Set(before.robots.keys).subtracting([name]))
+    #expect(state.releases == before.releases)
+    #expect(try store.damages().count == 1 && store.damages()[0].contains("'\(name)'"))
+    let desired = try state.report(
+      ReportVersionRequest(robot: name, version: "v1", following: before.desired(name)), now: 20)
+    #expect(desired.version == "v1")
+  }
+
+  @Test func `where the fleet's own record is damaged nobody loses a model`() throws {
+    let (folder, before) = try self.damaged([("fleet", "fleet")])
+    for _ in 0..<2 {
+      var state = try RolloutStore(folder: folder.path).load()
+      #expect(state.robots.isEmpty && state.releases == before.releases)
+      for name in before.robots.keys {
+        let desired = try state.report(
+          ReportVersionRequest(robot: name, version: "v1", following: before.desired(name)), now: 20)
+        #expect(desired.version == "v1")
+      }
+    }
   }
 }

@@ -33,7 +33,7 @@ struct RecordStoreTests {
     }
     let store = try self.open()
     #expect(try store.records(in: "robot") == new)
-    #expect(try store.bytes(in: "alert") == ["x": [0, 255]])
+    #expect(try store.records(in: "alert") { $0 } == ["x": [0, 255]])
   }
 
   @Test func `the same records make no change`() throws {
@@ -50,7 +50,7 @@ struct RecordStoreTests {
     changes.put([1], id: "x", in: "nothing")
     let gathered = changes
     #expect(throws: StorageError.self) { try store.apply(gathered) }
-    #expect(try store.bytes(in: "alert").isEmpty)
+    #expect(try store.records(in: "alert") { $0 }.isEmpty)
   }
 
   @Test func `one process owns a folder`() throws {
@@ -75,11 +75,33 @@ struct RecordStoreTests {
     #expect(try Data(contentsOf: file) == garbage)
   }
 
-  @Test func `records of another shape are told`() throws {
+  @Test
+  func `a record that nobody understands is set aside, told until it is deleted, and the others are there`()
+    throws
+  {
+    let good = ["b": Robot(name: "b", trials: 2)]
+    do {
+      let store = try self.open()
+      var changes = RecordStore.Changes()
+      try changes.put(["wrong"], id: "a", in: "robot")
+      try changes.replace([:], with: good, in: "robot")
+      changes.put([1, 2], id: "c", in: "robot")
+      changes.put([9], id: "x", in: "alert")
+      try store.apply(changes)
+      #expect(try store.records(in: "robot") == good)
+    }
     let store = try self.open()
+    #expect(try store.records(in: "robot") == good)
+    let damages = try store.damages()
+    #expect(damages.map(\.table) == ["robot", "robot"] && Set(damages.map(\.id)) == ["a", "c"])
+    #expect(try store.records(in: "alert") { $0 } == ["x": [9]])
+    // The same id is a record again, and is not lost with the old one.
     var changes = RecordStore.Changes()
-    try changes.put(["wrong"], id: "a", in: "robot")
+    try changes.put(Robot(name: "a", trials: 1), id: "a", in: "robot")
     try store.apply(changes)
-    #expect(throws: StorageError.self) { try store.records(Robot.self, in: "robot") }
+    #expect(try store.records(Robot.self, in: "robot").count == 2)
+    try store.setAside("robot", why: "no longer believed")
+    #expect(try store.records(Robot.self, in: "robot").isEmpty)
+    #expect(try store.damages().count == 4)
   }
 }

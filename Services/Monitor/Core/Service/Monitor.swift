@@ -50,6 +50,7 @@ package actor Monitor {
     self.startedUnixNanos = runtime.unixNanos()
     self.state = try store.load()
     self.state.limits = limits
+    for damage in try store.damages() { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
     // What falls out is asked for by RPC: alerts by ListAlerts, directives come again with the next round.
     (self.changes, self.continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(10_000))
   }

@@ -10,6 +10,9 @@ package protocol MonitorStoring: Sendable {
   /// - Returns: whether anything had to be written.
   /// - Throws: ``MonitorError`` `.storage`; then nothing was changed.
   func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) -> Bool
+
+  /// What was in the way of loading all, in sentences that say what to do.
+  func damages() throws(MonitorError) -> [String]
 }
 
 /// The monitor's state on the disk: written before anything is answered or published.
@@ -26,20 +29,20 @@ package struct MonitorStore: MonitorStoring {
 
   package func load() throws(MonitorError) -> MonitorState {
     var state = MonitorState()
-    let alerts: [[UInt8]]
+    let alerts: [String: Alert]
     (state.robots, state.watches, state.cursor, alerts) = try Self.told { () throws(StorageError) in
       (
         try self.records.records(in: "robot"), try self.records.records(in: "watch"),
         try self.records.records(TrialCursor.self, in: "place")["outcomes"],
-        Array(try self.records.bytes(in: "alert").values)
+        try self.records.records(in: "alert") { try Alert(serializedBytes: $0) }
       )
     }
-    do {
-      state.alerts = AlertBook(alerts: try alerts.map { try Alert(serializedBytes: $0) })
-    } catch {
-      throw MonitorError(.storage, "An alert in the monitor's database is damaged: \(error)")
-    }
+    state.alerts = AlertBook(alerts: Array(alerts.values))
     return state
+  }
+
+  package func damages() throws(MonitorError) -> [String] {
+    try Self.told { () throws(StorageError) in try self.records.damages().map(\.sentence) }
   }
 
   /// Writes what differs, in one transaction.

@@ -55,6 +55,7 @@ package actor Rollout {
     self.executor = runtime.makeSerialExecutor("fleetloop.rollout.state")
     self.state = try store.load()
     self.state.limits = limits
+    for damage in try store.damages() { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
     self.state.life = runtime.random() | 1
     // One that falls out is published again by the periodic round.
     (self.moved, self.moves) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(10_000))

@@ -13,6 +13,9 @@ package protocol RolloutStoring: Sendable {
   /// Stores records whose times alone have changed, which ``save(_:replacing:)`` leaves out.
   /// - Returns: whether anything had to be written.
   func save(times robots: [RobotRecord]) throws(RolloutError) -> Bool
+
+  /// What was in the way of loading all, in sentences that say what to do.
+  func damages() throws(RolloutError) -> [String]
 }
 
 /// Rollout's state on the disk: written before anything is answered or published.
@@ -43,19 +46,31 @@ package struct RolloutStore: RolloutStoring {
 
   package func load() throws(RolloutError) -> RolloutState {
     var state = RolloutState()
-    let fleet: Fleet?
-    (state.robots, state.releases, state.experiments, fleet, state.pins) = try Self.told {
+    let (fleet, damages) = try Self.told { () throws(StorageError) in
+      (try self.records.records(Fleet.self, in: "fleet")["fleet"], try self.records.damages())
+    }
+    if fleet == nil, damages.contains(where: { $0.table == "fleet" }) {
+      // What the fleet has is not known any more, and robots that go back to it must not lose their models: as with a lost
+      // database, each is taken with what it says that it has.
+      try Self.told { () throws(StorageError) in
+        try self.records.setAside("robot", why: "the fleet's own record is damaged")
+      }
+    }
+    (state.robots, state.releases, state.experiments, state.pins) = try Self.told {
       () throws(StorageError) in
       (
         try self.records.records(in: "robot"), try self.records.records(in: "release"),
-        try self.records.records(in: "experiment"), try self.records.records(in: "fleet")["fleet"],
-        try self.records.records(in: "pin")
+        try self.records.records(in: "experiment"), try self.records.records(in: "pin")
       )
     }
     state.fleet = fleet?.placement ?? .nothing
     state.fleetDecidedUnixNanos = fleet?.decidedUnixNanos ?? 0
     state.count = fleet?.count ?? 0
     return state
+  }
+
+  package func damages() throws(RolloutError) -> [String] {
+    try Self.told { () throws(StorageError) in try self.records.damages().map(\.sentence) }
   }
 
   /// Writes what differs, in one transaction.

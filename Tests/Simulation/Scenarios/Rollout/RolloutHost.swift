@@ -179,6 +179,7 @@ final class RolloutHost: @unchecked Sendable {
     let didWrite: @Sendable (RolloutState?) throws(RolloutError) -> Void
 
     func load() throws(RolloutError) -> RolloutState { try self.store.load() }
+    func damages() throws(RolloutError) -> [String] { try self.store.damages() }
 
     func save(_ new: RolloutState, replacing old: RolloutState) throws(RolloutError) -> Bool {
       try self.willWrite()
