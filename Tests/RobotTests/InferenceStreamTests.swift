@@ -7,9 +7,10 @@ import Testing
 
 @testable import RobotCore
 
-/// Answers by the task's name: "slow" never, "refused" with an error, "other" as another version.
+/// Answers by the task's name: "slow" never, "hang" never again on its stream, "refused" with an error, "other" as another version.
 struct InferenceStub: InferenceService.SimpleServiceProtocol {
   let budgets = Box<[UInt64]>([])
+  let streams = Box(0)
 
   final class Box<Value: Sendable>: Sendable {
     let value: Mutex<Value>
@@ -19,7 +20,11 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
   func act(
     request: RPCAsyncSequence<ActRequest, any Error>, response: RPCWriter<ActResponse>, context: ServerContext
   ) async throws {
+    self.streams.value.withLock { $0 += 1 }
+    var hangs = false
     for try await request in request {
+      hangs = hangs || request.observation?.task == "hang"
+      if hangs { continue }
       self.budgets.value.withLock { $0.append(request.budgetMicros) }
       var answer = ActResponse(
         requestID: request.requestID, actions: [1, 0, 0, 0], modelVersion: request.modelVersion)
@@ -44,12 +49,14 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
 @Suite struct InferenceStreamTests {
   private let service = InferenceStub()
 
-  private func withStream(_ body: @Sendable @escaping (InferenceStream) async throws -> Void) async throws {
+  private func withStream(
+    patience: Duration = .seconds(10), _ body: @Sendable @escaping (InferenceStream) async throws -> Void
+  ) async throws {
     let transport = InProcessTransport()
     let server = GRPCServer(transport: transport.server, services: [self.service])
     try await withGRPCClient(transport: transport.client) { client in
       try await withThrowingTaskGroup(of: Void.self) { group in
-        let stream = InferenceStream()
+        let stream = InferenceStream(patience: patience)
         group.addTask { try await server.serve() }
         group.addTask { await stream.run(InferenceService.Client(wrapping: client)) }
         try await eventually("the stream is open") {
@@ -86,6 +93,22 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
       try await eventually("the stream is open again") {
         await stream.act(Observation(task: "t"), version: "v1", budget: .milliseconds(200)) != nil
       }
+    }
+  }
+
+  @Test func `a stream that falls silent is given up for a new one, one without requests is not`()
+    async throws
+  {
+    try await self.withStream(patience: .milliseconds(300)) { stream in
+      #expect(self.service.streams.value.withLock { $0 } == 1)
+      try await Task.sleep(for: .milliseconds(900))
+      #expect(await stream.act(Observation(task: "t"), version: "v1", budget: .seconds(20)) != nil)
+      #expect(self.service.streams.value.withLock { $0 } == 1, "nobody waited for anything")
+      #expect(await stream.act(Observation(task: "hang"), version: "v1", budget: .milliseconds(20)) == nil)
+      try await eventually("another stream answers") {
+        await stream.act(Observation(task: "t"), version: "v1", budget: .milliseconds(200)) != nil
+      }
+      #expect(self.service.streams.value.withLock { $0 } == 2)
     }
   }
 

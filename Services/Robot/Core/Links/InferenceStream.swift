@@ -23,13 +23,13 @@ package final class InferenceStream: RemotePolicy {
 
   /// Requests that wait to be sent. More than one only while the link is slow; the newest observation matters.
   private static let queued = 2
-  /// Silence after which a stream with open requests is given up for a new one.
-  private static let patience: Duration = .seconds(10)
-
+  private let patience: Duration
   private let runtime: Runtime
   private let state: Mutex<State>
 
-  package init(runtime: Runtime = .system) {
+  /// - Parameter patience: silence after which a stream with open requests is given up for a new one.
+  package init(runtime: Runtime = .system, patience: Duration = .seconds(10)) {
+    self.patience = patience
     self.runtime = runtime
     self.state = Mutex(State(breaker: CircuitBreaker(runtime: runtime)))
   }
@@ -48,7 +48,7 @@ package final class InferenceStream: RemotePolicy {
       await self.converse(client, requests)
       self.state.withLock { $0.outgoing = nil }
       outgoing.finish()
-      if self.runtime.now() - opened > Self.patience { backoff.reset() }
+      if self.runtime.now() - opened > self.patience { backoff.reset() }
       try? await self.runtime.sleep(for: backoff.next())
     }
     self.giveUp()
@@ -77,10 +77,10 @@ package final class InferenceStream: RemotePolicy {
 
   private func watch() async {
     while !Task.isCancelled {
-      try? await self.runtime.sleep(for: .seconds(1))
+      try? await self.runtime.sleep(for: self.patience / 10)
       let now = self.runtime.now()
       let since = self.state.withLock { $0.unansweredSince }
-      if let since, now - since > Self.patience { return }
+      if let since, now - since > self.patience { return }
     }
   }
 
