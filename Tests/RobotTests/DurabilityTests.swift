@@ -126,6 +126,18 @@ import Testing
     }
   }
 
+  @Test func `orders that are too large to be ours are kept aside as damaged ones are`() async throws {
+    let folder = try TemporaryFolder()
+    _ = try await makeRobot(folder).queue.enqueue(Messages.order("o1", seeds: [1]))
+    let handle = try FileHandle(forWritingTo: URL(filePath: folder.path + "/work/orders"))
+    try handle.truncate(atOffset: 65 << 20)
+    try handle.close()
+    let robot = try makeRobot(folder)
+    #expect(robot.safety.waiting.map(\.kind) == ["orders-lost"])
+    #expect(try folder.names("work").filter { $0.hasPrefix("orders.damaged-") }.count == 1)
+    #expect(try await robot.queue.enqueue(Messages.order("o2", seeds: [2])) == 1, "it takes new ones")
+  }
+
   @Test func `what crashes left of writing small files goes at the start`() throws {
     let folder = try TemporaryFolder()
     _ = try makeRobot(folder)

@@ -93,4 +93,69 @@ struct OrderWritesTests {
     #expect(try await self.queue.enqueue(Messages.order("a", seeds: [1])) == 1)
     #expect(try await WorkQueue(folder: self.folder.path).waiting == 1)
   }
+
+  /// As large as an order may be but for its seeds.
+  private static func large(_ id: String) -> WorkOrder {
+    var order = Messages.order(id, seeds: [1])
+    let text = String(repeating: "x", count: WorkQueue.Limits.textBytes - 2)
+    order.options = .init((10..<10 + WorkQueue.Limits.options).map { ("\($0)\(text)", text) }) { $1 }
+    return order
+  }
+
+  @Test func `orders are refused before they take more room than the next start reads`() async throws {
+    var taken = 0
+    let error = await #expect(throws: RobotError.self) {
+      while taken < 200 {
+        _ = try await self.queue.enqueue(Self.large("order-\(taken)"))
+        taken += 1
+      }
+    }
+    #expect(error?.code == .tooMuchWork && error?.message.contains("cancel") == true)
+    #expect(taken > 100 && self.writes == taken, "what is refused is not written")
+    let size = try #require(try self.disk.size(of: "\(self.folder.path)/orders"))
+    #expect(size <= WorkQueue.Limits.keptBytes + 100)
+    #expect(try await WorkQueue(folder: self.folder.path).waiting == UInt32(taken))
+    try await self.queue.cancel(orderID: "order-0")
+    #expect(try await self.queue.enqueue(Self.large("another")) == UInt32(taken))
+  }
+
+  @Test func `orders that are done take no room for what they were`() async throws {
+    for number in 0..<150 {
+      _ = try await self.queue.enqueue(Self.large("order-\(number)"))
+      guard number % 2 == 0 else {
+        try await self.queue.cancel(orderID: "order-\(number)")
+        continue
+      }
+      _ = await self.queue.next(within: .zero, modelVersion: "")
+      try await self.queue.finished(orderID: "order-\(number)", seed: 1)
+    }
+    let again = try WorkQueue(folder: self.folder.path)
+    #expect(try await again.enqueue(Self.large("order-0")) == 0, "they are known all the same")
+    #expect(try await again.enqueue(Self.large("another")) == 1)
+  }
+
+  @Test func `so many orders may be open, and one more once another is done`() async throws {
+    let queue = self.queue
+    let refused = await withTaskGroup(of: RobotError?.self) { group in
+      for number in 0..<WorkQueue.Limits.openOrders + 20 {
+        group.addTask {
+          do throws(RobotError) {
+            _ = try await queue.enqueue(Messages.order("order-\(number)", seeds: [1]))
+            return nil
+          } catch { return error }
+        }
+      }
+      return await group.reduce(into: [RobotError]()) { errors, error in
+        if let error { errors.append(error) }
+      }
+    }
+    #expect(refused.count == 20 && refused.allSatisfy { $0.code == .tooMuchWork })
+    let again = try WorkQueue(folder: self.folder.path)
+    #expect(await again.open(atMost: 1).total == WorkQueue.Limits.openOrders)
+    await #expect(throws: RobotError.self) {
+      _ = try await again.enqueue(Messages.order("another", seeds: [1]))
+    }
+    try await again.cancel(orderID: again.open(atMost: 1).orders[0].orderID)
+    _ = try await again.enqueue(Messages.order("another", seeds: [1]))
+  }
 }

@@ -11,15 +11,23 @@ struct KeptOrder: Sendable {
     case afterwards = 2
   }
 
-  /// As the caller gave it, less the seeds whose trials are filed.
-  var order: WorkOrder
-  var state: State
+  /// As the caller gave it, less the seeds whose trials are filed; only its id once all are.
+  private(set) var order: WorkOrder
+  private(set) var state: State
+
+  init(order: WorkOrder, state: State) {
+    self.order = order.seeds.isEmpty ? WorkOrder(orderID: order.orderID) : order
+    self.state = state
+  }
 
   var id: String { self.order.orderID }
 
   var seeds: [UInt64] {
     get { self.order.seeds }
-    set { self.order.seeds = newValue }
+    set {
+      self.order.seeds = newValue
+      if newValue.isEmpty { self.order = WorkOrder(orderID: self.id) }
+    }
   }
 
   /// What becomes of it where the robot has to stand still.
@@ -39,6 +47,11 @@ struct KeptOrder: Sendable {
 // MARK: As a file
 
 extension KeptOrder {
+  private static let headerBytes = 5
+
+  /// What it has in the file.
+  var bytes: Int { Self.headerBytes + self.order.serializedBytes().count }
+
   /// For each order the message's length as 4 bytes, least significant first, its state as a byte, and the message.
   static func encode(_ orders: [KeptOrder]) -> [UInt8] {
     var bytes: [UInt8] = []
@@ -56,9 +69,11 @@ extension KeptOrder {
     var orders: [KeptOrder] = []
     var rest = bytes[...]
     while !rest.isEmpty {
-      guard rest.count >= 5, let state = State(rawValue: rest[rest.startIndex + 4]) else { return nil }
+      guard rest.count >= Self.headerBytes, let state = State(rawValue: rest[rest.startIndex + 4]) else {
+        return nil
+      }
       let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
-      rest = rest.dropFirst(5)
+      rest = rest.dropFirst(Self.headerBytes)
       guard length <= rest.count, let order = try? WorkOrder(serializedBytes: Array(rest.prefix(length)))
       else { return nil }
       orders.append(KeptOrder(order: order, state: state))

@@ -8,18 +8,6 @@ import Synchronization
 /// that is killed goes on where it was. A seed whose trial was filed a moment before the crash may be done twice, as two
 /// trials with two ids.
 package actor WorkQueue {
-  /// Bounds on what callers may ask for.
-  package enum Limits {
-    package static let waitingTrials = 100_000
-    package static let steps: UInt32 = 100_000
-    package static let options = 64
-    package static let textBytes = 256
-    /// Orders that are done are remembered, so that a repeated order is not done again.
-    package static let rememberedOrders = 1_000
-    /// Times that a trial is handed out to programs that never start it.
-    package static let attempts = 3
-  }
-
   private struct Handed {
     var orderID: String
     var seed: UInt64
@@ -30,7 +18,7 @@ package actor WorkQueue {
   private let executor: any SerialExecutor
   package nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
-  /// A file larger than this is none of ours.
+  /// A file larger than this is none of ours, nor of an earlier agent, whose orders had no bound of bytes.
   private static let largestFile = 64 << 20
 
   nonisolated static let fileName = "orders"
@@ -40,6 +28,8 @@ package actor WorkQueue {
   private let runtime: Runtime
   /// Seeds of an order are those not filed yet.
   private var orders: [KeptOrder] = []
+  /// What ``orders`` have on the disk, or more until they are written next.
+  private var bytes = 0
   private var handed: Handed?
   /// Changes of ``orders``, and how many of them are on the disk.
   private var (changes, written): (UInt64, UInt64) = (0, 0)
@@ -48,8 +38,8 @@ package actor WorkQueue {
   private nonisolated let changed: Wakeup
   private nonisolated let drained = Atomic(false)
 
-  /// Opens the queue in a folder, with the orders that an earlier agent left. A file of orders that is damaged is set
-  /// aside, and the robot goes on without them; see ``DamagedFiles``.
+  /// Opens the queue in a folder, with the orders that an earlier agent left. A file of orders that is damaged, or too
+  /// large to be one, is set aside, and the robot goes on without them; see ``DamagedFiles``.
   /// - Parameter standsStill: the robot is stopped or unhealthy: what waited before that is held.
   /// - Throws: ``RobotError`` `.diskFailed`.
   package init(
@@ -67,13 +57,14 @@ package actor WorkQueue {
       if let orders = KeptOrder.decode(bytes) {
         // The earlier agent may have ended between the word to stand still, or to work again, and its orders.
         self.orders = orders.map { standsStill ? $0.held : $0.released }
+        self.bytes = self.orders.reduce(0) { $0 + $1.bytes }
         self.changes = self.orders.map(\.state) == orders.map(\.state) ? 0 : 1
         return
       }
     } catch {
       switch error.code {
       case .notFound: return
-      case .corrupt: break
+      case .corrupt, .tooLarge: break
       default: throw RobotError(.diskFailed, error.message, cause: error)
       }
     }
@@ -128,14 +119,16 @@ package actor WorkQueue {
       throw RobotError(
         .notReady, "\(reason) Work for afterwards is taken where the order says when_resumed.")
     }
-    let total = Int(self.waiting) + order.seeds.count
-    guard total <= Limits.waitingTrials else {
-      throw RobotError(
-        .tooMuchWork, "\(total) trials would wait; at most \(Limits.waitingTrials) may. Send the rest later.")
-    }
-    self.orders.append(KeptOrder(order: order, state: reason == nil ? .waiting : .afterwards))
+    let kept = KeptOrder(order: order, state: reason == nil ? .waiting : .afterwards)
+    let bytes = self.bytes + kept.bytes
+    try Self.checkRoom(
+      open: self.orders.count { !$0.seeds.isEmpty } + 1, waiting: Int(self.waiting) + order.seeds.count,
+      bytes: bytes)
+    self.orders.append(kept)
+    self.bytes = bytes
     self.changes += 1
     do { try await self.saveTogether() } catch {
+      self.bytes -= self.orders.reduce(0) { $0 + ($1.id == order.orderID ? $1.bytes : 0) }
       self.orders.removeAll { $0.id == order.orderID }
       if self.handed?.orderID == order.orderID { self.handed = nil }
       throw error
@@ -296,6 +289,7 @@ package actor WorkQueue {
       self.orders.removeAll { forgotten.contains($0.id) }
     }
     let bytes = KeptOrder.encode(self.orders)
+    self.bytes = bytes.count
     do throws(RobotError) {
       try onDisk { () throws(StorageError) in try CheckedFile.write(bytes, to: self.path, on: self.disk) }
       self.written = self.changes
@@ -304,25 +298,5 @@ package actor WorkQueue {
       self.unkept = error.message
       throw error
     }
-  }
-
-  private static func check(_ order: WorkOrder) throws(RobotError) {
-    func demand(_ condition: Bool, _ message: @autoclosure () -> String) throws(RobotError) {
-      guard condition else { throw RobotError(.invalidRequest, message()) }
-    }
-    let texts = [order.orderID, order.task] + order.options.flatMap { [$0.key, $0.value] }
-    try demand(!order.orderID.isEmpty && !order.task.isEmpty, "An order needs an order_id and a task.")
-    try demand(
-      texts.allSatisfy { $0.utf8.count <= Limits.textBytes } && order.options.count <= Limits.options,
-      "An order's texts have at most \(Limits.textBytes) bytes, and it has at most \(Limits.options) options."
-    )
-    try demand(
-      [.demonstration, .policy, .labelledPolicy].contains(order.mode),
-      "An order's mode is demonstration, policy or labelled policy.")
-    try demand(!order.seeds.isEmpty, "An order needs at least one seed: one trial each.")
-    try demand(Set(order.seeds).count == order.seeds.count, "Order '\(order.orderID)' names a seed twice.")
-    try demand(
-      (1...Limits.steps).contains(order.maxSteps),
-      "max_steps is \(order.maxSteps); it must be 1 to \(Limits.steps).")
   }
 }
