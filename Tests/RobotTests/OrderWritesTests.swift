@@ -27,11 +27,14 @@ struct OrderWritesTests {
 
   private let folder: TemporaryFolder
   private let disk = CountingDisk()
+  private let condition: Condition
   private let queue: WorkQueue
 
   init() throws {
     self.folder = try TemporaryFolder()
-    self.queue = try WorkQueue(folder: self.folder.path, disk: self.disk)
+    let condition = try Condition(folder: self.folder.path)
+    self.condition = condition
+    self.queue = try WorkQueue(folder: self.folder.path, disk: self.disk) { condition.standing }
   }
 
   private var writes: Int { self.disk.made.load(ordering: .relaxed) }
@@ -43,10 +46,13 @@ struct OrderWritesTests {
     for _ in 0..<50 {
       try await self.queue.cancel(orderID: "b")
       _ = try await self.queue.enqueue(Messages.order("a", seeds: [1]))
-      await self.queue.resume(continuing: true) { nil }
+      await self.queue.resume(continuing: true, after: 0)
     }
     #expect(self.writes == 1)
-    for _ in 0..<50 { await self.queue.hold() }
+    for _ in 0..<50 {
+      self.condition.stop(reason: "a hand in the cell")
+      await self.queue.keep()
+    }
     #expect(self.writes == 2)
     try await self.queue.cancel()
     #expect(self.writes == 3)
@@ -72,7 +78,7 @@ struct OrderWritesTests {
       try await group.waitForAll()
     }
     #expect(self.writes < 100)
-    #expect(try await WorkQueue(folder: folder.path).waiting == 400)
+    #expect(try WorkQueue(folder: folder.path).counts.waiting == 400)
   }
 
   @Test func `an order that the disk refuses is not taken, whoever gives it again meanwhile`() async throws {
@@ -85,13 +91,13 @@ struct OrderWritesTests {
       return await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
     }
     #expect(taken == 0)
-    #expect(await self.queue.waiting == 0)
-    #expect(await self.queue.unkept != nil)
+    #expect(self.queue.counts.waiting == 0)
+    #expect(self.queue.unkept != nil)
     self.disk.refuses.store(false, ordering: .relaxed)
     await self.queue.keep()
-    #expect(await self.queue.unkept == nil)
+    #expect(self.queue.unkept == nil)
     #expect(try await self.queue.enqueue(Messages.order("a", seeds: [1])) == 1)
-    #expect(try await WorkQueue(folder: self.folder.path).waiting == 1)
+    #expect(try WorkQueue(folder: self.folder.path).counts.waiting == 1)
   }
 
   /// As large as an order may be but for its seeds.
@@ -114,7 +120,7 @@ struct OrderWritesTests {
     #expect(taken > 100 && self.writes == taken, "what is refused is not written")
     let size = try #require(try self.disk.size(of: "\(self.folder.path)/orders"))
     #expect(size <= WorkQueue.Limits.keptBytes + 100)
-    #expect(try await WorkQueue(folder: self.folder.path).waiting == UInt32(taken))
+    #expect(try WorkQueue(folder: self.folder.path).counts.waiting == UInt32(taken))
     try await self.queue.cancel(orderID: "order-0")
     #expect(try await self.queue.enqueue(Self.large("another")) == UInt32(taken))
   }

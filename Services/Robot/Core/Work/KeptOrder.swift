@@ -1,4 +1,5 @@
 import Schemas
+import Storage
 
 /// An order as the work queue keeps it.
 struct KeptOrder: Sendable {
@@ -48,6 +49,8 @@ struct KeptOrder: Sendable {
 
 extension KeptOrder {
   private static let headerBytes = 5
+  /// A file larger than this is none of ours, nor of an earlier agent, whose orders had no bound of bytes.
+  private static let largestFile = 64 << 20
 
   /// What it has in the file.
   var bytes: Int { Self.headerBytes + self.order.serializedBytes().count }
@@ -80,5 +83,26 @@ extension KeptOrder {
       rest = rest.dropFirst(length)
     }
     return orders
+  }
+
+  /// What an earlier agent left. A file of anything else is set aside, see ``DamagedFiles``.
+  /// - Throws: ``RobotError`` `.diskFailed`.
+  static func read(
+    _ path: String, on disk: any Disk, runtime: Runtime
+  ) throws(RobotError) -> [KeptOrder] {
+    do throws(StorageError) {
+      let bytes = try CheckedFile.read(path, limit: Self.largestFile, on: disk)
+      if let orders = Self.decode(bytes) { return orders }
+    } catch {
+      switch error.code {
+      case .notFound: return []
+      case .corrupt, .tooLarge: break
+      default: throw RobotError(.diskFailed, error.message, cause: error)
+      }
+    }
+    try onDisk { () throws(StorageError) in
+      try DamagedFiles.setAside(path, number: runtime.unixNanos(), on: disk)
+    }
+    return []
   }
 }
