@@ -77,7 +77,7 @@ import Testing
         try await eventually("three trials are stored; the program said: \(program.text)") {
           try await ingest.trials().count == 3
         }
-        try await eventually("the spool is empty") { await robot.spool.usage.acknowledged == 3 }
+        try await eventually("the spool is empty") { robot.spool.usage.acknowledged == 3 }
         for events in try await ingest.trials().values {
           #expect(events.header?.orderID == "o1")
           #expect(events.steps.contains { $0.action != $0.expertAction })
@@ -96,7 +96,7 @@ import Testing
       try await self.withAgent(configure: { $0.delivery.acknowledgementTimeout = .milliseconds(100) }) {
         robot, client in
         try await robot.spool.store("t1")
-        try await eventually("the trial is uploaded") { await robot.spool.usage.acknowledged == 1 }
+        try await eventually("the trial is uploaded") { robot.spool.usage.acknowledged == 1 }
       }
     }
     #expect(try await ingest.trials() == ["t1": Messages.events("t1")])
@@ -119,7 +119,7 @@ import Testing
       }
       let again = try makeRobot(self.folder)
       #expect(again.condition.obstacle?.contains("a hand in the cell") == true)
-      #expect(await again.queue.held == 2)
+      #expect(again.queue.counts.held == 2)
     }
   }
 
@@ -254,7 +254,7 @@ import Testing
       order.task = "drawer-close-v3"
       _ = try await client.enqueue(order)
       try await eventually("the trial is filed; the program said: \(program.text)", within: .seconds(80)) {
-        await robot.spool.usage.filed == 1
+        robot.spool.usage.filed == 1
       }
       let entry = try #require(await robot.spool.pending.first)
       let events = try #require(try await robot.spool.events(of: entry.trialID))

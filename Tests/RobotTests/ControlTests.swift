@@ -210,7 +210,7 @@ import Trials
         [Messages.start(), Messages.observe(0, joints: [3.3, 0, 0, 0, 0, 0, 0]), Messages.finish(.failure)])
     }
     #expect(answers[1].command?.stop == true)
-    #expect(await robot.heartbeat().state == .stopped)
+    #expect(robot.heartbeat().state == .stopped)
     #expect(robot.safety.waiting.map(\.kind) == ["joint-limit"])
     let restarted = try makeRobot(self.folder)
     #expect(restarted.condition.obstacle != nil, "a stop outlives a restart")

@@ -72,11 +72,11 @@ import Testing
     disk.isFull = true
     let first = try makeRobot(folder, disk: disk)
     #expect(first.safety.waiting.map(\.kind).contains(kind))
-    #expect(await first.heartbeat().unkept.contains("What the monitor has to hear of is not on the disk"))
+    #expect(first.heartbeat().unkept.contains("What the monitor has to hear of is not on the disk"))
     #expect(try folder.names("work").contains { $0.hasPrefix("\(name).untold-") })
     disk.isFull = false
     let writing = Task { await first.keepWriting() }
-    try await eventually("it is kept") { await first.heartbeat().unkept.isEmpty }
+    try await eventually("it is kept") { first.heartbeat().unkept.isEmpty }
     try await eventually("it has its last name") {
       try folder.names("work").contains { $0.hasPrefix("\(name).damaged-") }
     }

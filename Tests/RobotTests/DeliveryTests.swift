@@ -133,10 +133,10 @@ private final class Refusals: Sendable {
       try await eventually("t1 is published") { ingest.published.count == 4 }
       #expect(ingest.published == Messages.events("t1"))
       await delivery.hear(TrialAcknowledgement(robot: "r2", trialID: "t1", state: .stored))
-      #expect(await robot.spool.usage.trials == 1, "another robot's acknowledgement is not ours")
+      #expect(robot.spool.usage.trials == 1, "another robot's acknowledgement is not ours")
       await delivery.hear(TrialAcknowledgement(robot: "r1", trialID: "t1", state: .quarantined))
       await delivery.hear(TrialAcknowledgement(robot: "r1", trialID: "t1", state: .duplicate))
-      #expect(await robot.spool.usage.trials == 0)
+      #expect(robot.spool.usage.trials == 0)
     }
     #expect(ingest.published.count == 4)
     #expect(ingest.uploads.isEmpty)
@@ -147,7 +147,7 @@ private final class Refusals: Sendable {
     let ingest = ScriptedIngest()
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(50)) { _ in
       try await robot.spool.store("t1")
-      try await eventually("t1 is delivered") { await robot.spool.usage.trials == 0 }
+      try await eventually("t1 is delivered") { robot.spool.usage.trials == 0 }
     }
     #expect(ingest.uploads == [Messages.events("t1")])
   }
@@ -157,7 +157,7 @@ private final class Refusals: Sendable {
     let robot = try makeRobot(self.folder)
     let ingest = ScriptedIngest()
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .seconds(60)) { _ in
-      try await eventually("t1 is delivered") { await robot.spool.usage.trials == 0 }
+      try await eventually("t1 is delivered") { robot.spool.usage.trials == 0 }
     }
     #expect(ingest.published.isEmpty)
     #expect(ingest.uploads == [Messages.events("t1")])
@@ -170,7 +170,7 @@ private final class Refusals: Sendable {
     let robot = try makeRobot(self.folder)
     let ingest = ScriptedIngest()
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .seconds(60)) { _ in
-      try await eventually("t1 is delivered") { await robot.spool.usage.acknowledged == 1 }
+      try await eventually("t1 is delivered") { robot.spool.usage.acknowledged == 1 }
     }
     #expect(ingest.uploads == [Messages.events("t1")])
     #expect(robot.safety.waiting.isEmpty)
@@ -184,10 +184,10 @@ private final class Refusals: Sendable {
       .unavailable, .unavailable, .fails, .unavailable, .says(.incomplete), .says(.stored),
     ])
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(10)) { _ in
-      try await eventually("both are delivered") { await robot.spool.usage.trials == 0 }
+      try await eventually("both are delivered") { robot.spool.usage.trials == 0 }
     }
     #expect(ingest.uploads.count == 7)
-    #expect(await robot.spool.usage.acknowledged == 2)
+    #expect(robot.spool.usage.acknowledged == 2)
   }
 
   @Test func `a trial that cannot go up holds up none behind it`() async throws {
@@ -257,7 +257,7 @@ private final class Refusals: Sendable {
         Task { for await acknowledgement in heard.stream { await delivery.hear(acknowledgement) } },
       ]
       try await robot.spool.store(trialID)
-      try await eventually("without \(lost) it is delivered") { await robot.spool.usage.acknowledged == 1 }
+      try await eventually("without \(lost) it is delivered") { robot.spool.usage.acknowledged == 1 }
       for task in running { task.cancel() }
       for task in running { await task.value }
       #expect(uploads.withLock { $0 } == (lost == 0 ? 0 : 1))
@@ -275,7 +275,7 @@ private final class Refusals: Sendable {
     try FileManager.default.removeItem(atPath: self.folder.path + "/spool/ready/000000000001_t1")
     let ingest = ScriptedIngest()
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(10)) { _ in
-      try await eventually("t1 is set aside, t2 delivered") { await robot.spool.usage.trials == 0 }
+      try await eventually("t1 is set aside, t2 delivered") { robot.spool.usage.trials == 0 }
     }
     #expect(ingest.uploads == [Messages.events("t2")])
     let event = try #require(robot.safety.waiting.first)
@@ -283,8 +283,8 @@ private final class Refusals: Sendable {
     #expect(event.detail.contains("spool/refused/000000000001_t1"))
     #expect(try self.folder.names("spool/refused") == ["000000000001_t1", "000000000001_t1.reason"])
     let again = try Spool(folder: self.folder.path + "/spool", limitBytes: 1 << 20)
-    #expect(await again.usage.acknowledged == 1)
-    #expect(await again.usage.refused == 1)
+    #expect(again.usage.acknowledged == 1)
+    #expect(again.usage.refused == 1)
   }
 
   @Test func `a trial in which a bit turned on the disk never leaves the robot, and is told`() async throws {
@@ -300,13 +300,13 @@ private final class Refusals: Sendable {
     try await robot.spool.store("t1")
     let ingest = ScriptedIngest()
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(10)) { _ in
-      try await eventually("only what is whole arrives") { await robot.spool.usage.trials == 0 }
+      try await eventually("only what is whole arrives") { robot.spool.usage.trials == 0 }
     }
     #expect(Set(ingest.published.map(\.trialID)).isSubset(of: ["t1"]))
     #expect(ingest.uploads == [Messages.events("t1")])
     #expect(Set(robot.safety.waiting.map(\.trialID)) == Set(damaged))
     #expect(robot.safety.waiting.allSatisfy { $0.kind == "trial-lost" })
-    #expect(await robot.spool.usage.refused == 16)
+    #expect(robot.spool.usage.refused == 16)
   }
 
   @Test func `a trial that cannot be read is tried again, then set aside and told`() async throws {
@@ -317,12 +317,12 @@ private final class Refusals: Sendable {
     disk.failures = ["000000000001_t1": .max, "000000000002_t2": 3]
     let ingest = ScriptedIngest()
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(10)) { _ in
-      try await eventually("t1 is set aside, the others delivered") { await robot.spool.usage.trials == 0 }
+      try await eventually("t1 is set aside, the others delivered") { robot.spool.usage.trials == 0 }
     }
     #expect(ingest.uploads.map { $0[0].trialID }.sorted() == ["t2", "t3"])
     #expect(robot.safety.waiting.map(\.trialID) == ["t1"])
     #expect(robot.safety.waiting.first?.detail.contains("input/output error") == true)
-    #expect(await robot.spool.usage.refused == 1)
+    #expect(robot.spool.usage.refused == 1)
     disk.failures = [:]
     let kept = try SpoolFile.events(at: self.folder.path + "/spool/refused/000000000001_t1")
     #expect(kept == Messages.events("t1"), "what is left of it is kept")
@@ -335,7 +335,7 @@ private final class Refusals: Sendable {
     disk.failures = ["000000000001_t1": .max]
     let ingest = ScriptedIngest()
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(10)) { _ in
-      try await eventually("it is set aside") { await robot.spool.usage.refused == 1 }
+      try await eventually("it is set aside") { robot.spool.usage.refused == 1 }
     }
     #expect(robot.safety.waiting.map(\.trialID) == ["t1"])
   }
@@ -350,14 +350,14 @@ private final class Refusals: Sendable {
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(10)) { _ in
       try await eventually("each was tried often") {
         let isTried = disk.failures.values.allSatisfy { $0 < Int.max - 12 }
-        let usage = await robot.spool.usage
+        let usage = robot.spool.usage
         return isTried || usage.refused > 0
       }
       disk.failures = [:]
-      try await eventually("none waits any more") { await robot.spool.usage.trials == 0 }
+      try await eventually("none waits any more") { robot.spool.usage.trials == 0 }
     }
     #expect(ingest.uploads.map { $0[0].trialID }.sorted() == ["t1", "t2", "t3"])
-    #expect(await robot.spool.usage.refused == 0)
+    #expect(robot.spool.usage.refused == 0)
     #expect(robot.safety.waiting.isEmpty, "nothing is lost")
   }
 
@@ -400,15 +400,15 @@ private final class Refusals: Sendable {
     for id in ["t1", "t2", "t3"] { try await robot.spool.store(id) }
     try await eventually("uploads are refused, and tried again") { refused.all.count >= 10 }
     #expect(refused.all.allSatisfy { $0.code == .resourceExhausted })
-    #expect(await robot.spool.usage.trials == 3, "it keeps what is not stored")
+    #expect(robot.spool.usage.trials == 3, "it keeps what is not stored")
     continuation.finish()
     _ = try await earlier.value
-    try await eventually("all are stored") { await robot.spool.usage.acknowledged == 3 }
+    try await eventually("all are stored") { robot.spool.usage.acknowledged == 3 }
     running.cancel()
     await running.value
     #expect(try await ingest.trials().keys.sorted() == ["t1", "t2", "t3"])
     #expect(try await ingest.store.usage().duplicates == 0)
-    #expect(await robot.spool.usage.refused == 0)
+    #expect(robot.spool.usage.refused == 0)
   }
 
   @Test func `a trial that ingest refuses is set aside and told`() async throws {
@@ -416,10 +416,10 @@ private final class Refusals: Sendable {
     try await robot.spool.store("t1")
     let ingest = ScriptedIngest(answers: [.says(.refused)])
     try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(10)) { _ in
-      try await eventually("t1 is moved aside") { await robot.spool.usage.refused == 1 }
+      try await eventually("t1 is moved aside") { robot.spool.usage.refused == 1 }
     }
     #expect(try self.folder.names("spool/refused") == ["000000000001_t1", "000000000001_t1.reason"])
-    #expect(await robot.spool.usage.acknowledged == 0)
+    #expect(robot.spool.usage.acknowledged == 0)
     #expect(ingest.uploads.count == 1)
     let event = try #require(robot.safety.waiting.first)
     #expect(robot.safety.waiting.count == 1 && event.kind == "trial-lost" && event.trialID == "t1")
@@ -449,7 +449,7 @@ private final class Refusals: Sendable {
       // The second start finds it told.
       for _ in 0..<2 {
         let robot = try makeRobot(folder)
-        let usage = await robot.spool.usage
+        let usage = robot.spool.usage
         let told = robot.safety.waiting.filter { $0.kind == "trial-lost" && $0.trialID == "t1" }
         if isGone, usage.refused == 0 {
           #expect(told.isEmpty && ending < 4, "ends at \(ending)")

@@ -27,7 +27,7 @@ import Testing
       let after = host.boot().disk
       #expect(
         try Condition(folder: "/robot/work", disk: after).obstacle?.contains("a hand in the cell") == true)
-      #expect(await (try WorkQueue(folder: "/robot/work", disk: after)).waiting == 3)
+      #expect(try WorkQueue(folder: "/robot/work", disk: after).counts.waiting == 3)
       let again = try Spool(folder: "/robot/spool", limitBytes: 1 << 20, disk: after)
       #expect(try await again.events(of: "t1") == Messages.events("t1"))
     }
@@ -90,16 +90,18 @@ import Testing
 
   @Test func `no bit that is turned gives held orders free`() async throws {
     let folder = try TemporaryFolder()
-    let queue = try WorkQueue(folder: folder.path)
+    let condition = try Condition(folder: folder.path)
+    let queue = try WorkQueue(folder: folder.path) { condition.standing }
     _ = try await queue.enqueue(Messages.order("o1", seeds: [1, 2, 3]))
-    await queue.hold()
+    condition.stop(reason: "a hand in the cell")
+    await queue.keep()
     let file = URL(filePath: folder.path + "/orders")
     let whole = try Data(contentsOf: file)
     for bit in 0..<whole.count * 8 {
       try whole.turning(bit).write(to: file)
       let damaged = try WorkQueue(folder: folder.path)
       #expect(await damaged.next(within: .zero, modelVersion: "") == nil, "bit \(bit)")
-      #expect(await damaged.waiting == 0, "bit \(bit)")
+      #expect(damaged.counts.waiting == 0, "bit \(bit)")
     }
   }
 
@@ -111,7 +113,7 @@ import Testing
     for content in (0..<bytes.count).map({ bytes.prefix($0) }) {
       try content.write(to: URL(filePath: path))
       let robot = try makeRobot(folder)
-      #expect(await robot.queue.waiting == 0)
+      #expect(robot.queue.counts.waiting == 0)
       guard let event = robot.safety.waiting.last else {
         Issue.record("nobody is told of \(content.count) bytes")
         continue
@@ -124,6 +126,18 @@ import Testing
       try FileManager.default.removeItem(atPath: folder.path + "/work/" + aside[0])
       #expect(try await robot.queue.enqueue(Messages.order("o2", seeds: [4])) == 1, "it takes new ones")
     }
+  }
+
+  @Test func `orders that are too large to be ours are kept aside as damaged ones are`() async throws {
+    let folder = try TemporaryFolder()
+    _ = try await makeRobot(folder).queue.enqueue(Messages.order("o1", seeds: [1]))
+    let handle = try FileHandle(forWritingTo: URL(filePath: folder.path + "/work/orders"))
+    try handle.truncate(atOffset: 65 << 20)
+    try handle.close()
+    let robot = try makeRobot(folder)
+    #expect(robot.safety.waiting.map(\.kind) == ["orders-lost"])
+    #expect(try folder.names("work").filter { $0.hasPrefix("orders.damaged-") }.count == 1)
+    #expect(try await robot.queue.enqueue(Messages.order("o2", seeds: [2])) == 1, "it takes new ones")
   }
 
   @Test func `what crashes left of writing small files goes at the start`() throws {

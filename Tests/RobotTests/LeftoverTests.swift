@@ -55,14 +55,14 @@ import Testing
     self.disk.isSticky = true
     let robot = try makeRobot(self.folder, disk: self.disk)
     #expect(await robot.spool.pending.map(\.trialID) == ["t2"])
-    let usage = await robot.spool.usage
+    let usage = robot.spool.usage
     #expect(usage.filed == 2 && usage.refused == 1 && usage.acknowledged == 0)
-    let heartbeat = await robot.heartbeat()
+    let heartbeat = robot.heartbeat()
     #expect(heartbeat.unkept.contains("7 files") && heartbeat.unkept.contains("spool/ledger.json.9.partial"))
     #expect(try await robot.spool.store("t4", on: self.disk).ordinal == 3)
     self.disk.isSticky = false
     let writing = Task { await robot.keepWriting() }
-    try await eventually("it is deleted") { await robot.heartbeat().unkept.isEmpty }
+    try await eventually("it is deleted") { robot.heartbeat().unkept.isEmpty }
     writing.cancel()
     await writing.value
     #expect(self.areGone(left))

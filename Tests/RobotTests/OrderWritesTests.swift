@@ -27,11 +27,14 @@ struct OrderWritesTests {
 
   private let folder: TemporaryFolder
   private let disk = CountingDisk()
+  private let condition: Condition
   private let queue: WorkQueue
 
   init() throws {
     self.folder = try TemporaryFolder()
-    self.queue = try WorkQueue(folder: self.folder.path, disk: self.disk)
+    let condition = try Condition(folder: self.folder.path)
+    self.condition = condition
+    self.queue = try WorkQueue(folder: self.folder.path, disk: self.disk) { condition.standing }
   }
 
   private var writes: Int { self.disk.made.load(ordering: .relaxed) }
@@ -43,10 +46,13 @@ struct OrderWritesTests {
     for _ in 0..<50 {
       try await self.queue.cancel(orderID: "b")
       _ = try await self.queue.enqueue(Messages.order("a", seeds: [1]))
-      await self.queue.resume(continuing: true) { nil }
+      await self.queue.resume(continuing: true, after: 0)
     }
     #expect(self.writes == 1)
-    for _ in 0..<50 { await self.queue.hold() }
+    for _ in 0..<50 {
+      self.condition.stop(reason: "a hand in the cell")
+      await self.queue.keep()
+    }
     #expect(self.writes == 2)
     try await self.queue.cancel()
     #expect(self.writes == 3)
@@ -72,7 +78,7 @@ struct OrderWritesTests {
       try await group.waitForAll()
     }
     #expect(self.writes < 100)
-    #expect(try await WorkQueue(folder: folder.path).waiting == 400)
+    #expect(try WorkQueue(folder: folder.path).counts.waiting == 400)
   }
 
   @Test func `an order that the disk refuses is not taken, whoever gives it again meanwhile`() async throws {
@@ -85,12 +91,77 @@ struct OrderWritesTests {
       return await group.reduce(into: 0) { $0 += $1 ? 1 : 0 }
     }
     #expect(taken == 0)
-    #expect(await self.queue.waiting == 0)
-    #expect(await self.queue.unkept != nil)
+    #expect(self.queue.counts.waiting == 0)
+    #expect(self.queue.unkept != nil)
     self.disk.refuses.store(false, ordering: .relaxed)
     await self.queue.keep()
-    #expect(await self.queue.unkept == nil)
+    #expect(self.queue.unkept == nil)
     #expect(try await self.queue.enqueue(Messages.order("a", seeds: [1])) == 1)
-    #expect(try await WorkQueue(folder: self.folder.path).waiting == 1)
+    #expect(try WorkQueue(folder: self.folder.path).counts.waiting == 1)
+  }
+
+  /// As large as an order may be but for its seeds.
+  private static func large(_ id: String) -> WorkOrder {
+    var order = Messages.order(id, seeds: [1])
+    let text = String(repeating: "x", count: WorkQueue.Limits.textBytes - 2)
+    order.options = .init((10..<10 + WorkQueue.Limits.options).map { ("\($0)\(text)", text) }) { $1 }
+    return order
+  }
+
+  @Test func `orders are refused before they take more room than the next start reads`() async throws {
+    var taken = 0
+    let error = await #expect(throws: RobotError.self) {
+      while taken < 200 {
+        _ = try await self.queue.enqueue(Self.large("order-\(taken)"))
+        taken += 1
+      }
+    }
+    #expect(error?.code == .tooMuchWork && error?.message.contains("cancel") == true)
+    #expect(taken > 100 && self.writes == taken, "what is refused is not written")
+    let size = try #require(try self.disk.size(of: "\(self.folder.path)/orders"))
+    #expect(size <= WorkQueue.Limits.keptBytes + 100)
+    #expect(try WorkQueue(folder: self.folder.path).counts.waiting == UInt32(taken))
+    try await self.queue.cancel(orderID: "order-0")
+    #expect(try await self.queue.enqueue(Self.large("another")) == UInt32(taken))
+  }
+
+  @Test func `orders that are done take no room for what they were`() async throws {
+    for number in 0..<150 {
+      _ = try await self.queue.enqueue(Self.large("order-\(number)"))
+      guard number % 2 == 0 else {
+        try await self.queue.cancel(orderID: "order-\(number)")
+        continue
+      }
+      _ = await self.queue.next(within: .zero, modelVersion: "")
+      try await self.queue.finished(orderID: "order-\(number)", seed: 1)
+    }
+    let again = try WorkQueue(folder: self.folder.path)
+    #expect(try await again.enqueue(Self.large("order-0")) == 0, "they are known all the same")
+    #expect(try await again.enqueue(Self.large("another")) == 1)
+  }
+
+  @Test func `so many orders may be open, and one more once another is done`() async throws {
+    let queue = self.queue
+    let refused = await withTaskGroup(of: RobotError?.self) { group in
+      for number in 0..<WorkQueue.Limits.openOrders + 20 {
+        group.addTask {
+          do throws(RobotError) {
+            _ = try await queue.enqueue(Messages.order("order-\(number)", seeds: [1]))
+            return nil
+          } catch { return error }
+        }
+      }
+      return await group.reduce(into: [RobotError]()) { errors, error in
+        if let error { errors.append(error) }
+      }
+    }
+    #expect(refused.count == 20 && refused.allSatisfy { $0.code == .tooMuchWork })
+    let again = try WorkQueue(folder: self.folder.path)
+    #expect(await again.open(atMost: 1).total == WorkQueue.Limits.openOrders)
+    await #expect(throws: RobotError.self) {
+      _ = try await again.enqueue(Messages.order("another", seeds: [1]))
+    }
+    try await again.cancel(orderID: again.open(atMost: 1).orders[0].orderID)
+    _ = try await again.enqueue(Messages.order("another", seeds: [1]))
   }
 }

@@ -132,7 +132,7 @@ extension AgentTests {
       let program = try self.program("synthetic", ["--size", "64", "--steps", "5"])
       _ = try await client.enqueue(Messages.order("o1", seeds: [1], mode: .policy))
       try await eventually("the trial is filed; the program said: \(program.text)") {
-        await robot.spool.usage.filed == 1
+        robot.spool.usage.filed == 1
       }
       let entry = try #require(await robot.spool.pending.first)
       let events = try #require(try await robot.spool.events(of: entry.trialID))
@@ -195,7 +195,7 @@ extension AgentTests {
     try await self.withAgent(configure: { $0.trustedKeys = keys }) { robot, _ in
       try await eventually("the refusal is told") { robot.model.installError.contains("untrustedKey") }
       #expect(robot.model.current == nil)
-      #expect(await robot.heartbeat().installError.contains("not trusted here"))
+      #expect(robot.heartbeat().installError.contains("not trusted here"))
     }
     serving.cancel()
   }

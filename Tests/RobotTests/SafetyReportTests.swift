@@ -129,7 +129,7 @@ extension AgentTests {
           #expect(alert?.subject == "trials")
           #expect(alert?.summary.contains("spool/refused/000000000002_t2") == true)
         }
-        try await eventually("the others are delivered") { await robot.spool.usage.acknowledged == 2 }
+        try await eventually("the others are delivered") { robot.spool.usage.acknowledged == 2 }
       }
     }
     #expect(try await ingest.trials().keys.sorted() == ["t1", "t3"])

@@ -12,12 +12,12 @@ import Testing
     let spool = try Spool(folder: folder.path, limitBytes: 1 << 20)
     let entry = try await spool.store("t1")
     #expect(try await spool.events(of: "t1") == Messages.events("t1"))
-    #expect(await spool.usage.trials == 1)
-    #expect(await spool.usage.bytes == entry.bytes)
+    #expect(spool.usage.trials == 1)
+    #expect(spool.usage.bytes == entry.bytes)
     #expect(await spool.remove("t1"))
     #expect(await !spool.remove("t1"))
     #expect(try await spool.events(of: "t1") == nil)
-    #expect(await spool.usage == .init(trials: 0, bytes: 0, filed: 1, acknowledged: 1, refused: 0))
+    #expect(spool.usage == .init(trials: 0, bytes: 0, filed: 1, acknowledged: 1, refused: 0))
   }
 
   @Test func survivesARestartWithItsNumbers() async throws {
@@ -28,8 +28,8 @@ import Testing
     try await first.refuse("t3", reason: "no such task")
     let again = try Spool(folder: folder.path, limitBytes: 1 << 20)
     #expect(await again.pending.map(\.trialID) == ["t1", "t4"])
-    let before = await first.usage
-    #expect(await again.usage == before)
+    let before = first.usage
+    #expect(again.usage == before)
     #expect(before.filed == 4 && before.acknowledged == 1 && before.refused == 1)
     try await again.store("t5")
     #expect(await again.pending.map(\.ordinal) == [1, 4, 5])
@@ -42,8 +42,8 @@ import Testing
     // As after a crash between the rename and the ledger.
     try FileManager.default.removeItem(atPath: folder.path + "/ledger.json")
     let again = try Spool(folder: folder.path, limitBytes: 1 << 20)
-    #expect(await again.usage.filed == 1)
-    #expect(await again.usage.acknowledged == 0)
+    #expect(again.usage.filed == 1)
+    #expect(again.usage.acknowledged == 0)
   }
 
   @Test func `a lost ledger, stray files and names at their end do not end the agent`() async throws {
@@ -56,15 +56,15 @@ import Testing
       try Data([1]).write(to: URL(filePath: folder.path + "/" + name))
     }
     let again = try Spool(folder: folder.path, limitBytes: 1 << 20)
-    #expect(await again.usage.filed == 3)
-    #expect(await again.usage.acknowledged == 0)
-    #expect(await again.usage.refused == 1)
+    #expect(again.usage.filed == 3)
+    #expect(again.usage.acknowledged == 0)
+    #expect(again.usage.refused == 1)
     #expect(try await again.store("t4").ordinal == 4)
     try CheckedFile.write(Data("{\"filed\": \(UInt64.max)}".utf8), to: folder.path + "/ledger.json")
     let last = try Spool(folder: folder.path, limitBytes: 1 << 20)
-    #expect(await last.usage.trials == 3)
+    #expect(last.usage.trials == 3)
     try Data("{\"filed\": 9}".utf8).write(to: URL(filePath: folder.path + "/ledger.json"))
-    #expect(await (try Spool(folder: folder.path, limitBytes: 1 << 20)).usage.filed == 4, "it has no hash")
+    #expect(try Spool(folder: folder.path, limitBytes: 1 << 20).usage.filed == 4, "it has no hash")
   }
 
   @Test func `an old ledger with more refused than filed trials counts none as acknowledged`() async throws {
@@ -76,7 +76,7 @@ import Testing
     // A copy that a person made.
     try Data([1]).write(to: URL(filePath: folder.path + "/refused/000000000001_t1-copy"))
     let again = try Spool(folder: folder.path, limitBytes: 1 << 20)
-    #expect(await again.usage == .init(trials: 0, bytes: 0, filed: 1, acknowledged: 0, refused: 2))
+    #expect(again.usage == .init(trials: 0, bytes: 0, filed: 1, acknowledged: 0, refused: 2))
   }
 
   @Test(arguments: 0..<7) func `a trial that is moved aside is whole there, whatever the disk refused first`(
@@ -95,7 +95,7 @@ import Testing
     #expect(try SpoolFile.events(at: aside) == Messages.events("t1"))
     let reason = operation > 3 ? "no such task\n" : "no such task any more\n"
     #expect(try String(contentsOfFile: aside + ".untold", encoding: .utf8) == reason)
-    #expect(await spool.usage == .init(trials: 0, bytes: 0, filed: 1, acknowledged: 0, refused: 1))
+    #expect(spool.usage == .init(trials: 0, bytes: 0, filed: 1, acknowledged: 0, refused: 1))
   }
 
   @Test func dropsWhatACrashCutShort() async throws {
@@ -104,7 +104,7 @@ import Testing
     var file = try SpoolFile(creating: await first.admit(trialID: "t1"))
     try file.append(Messages.events("t1")[0])
     let again = try Spool(folder: folder.path, limitBytes: 1 << 20)
-    #expect(await again.usage.trials == 0)
+    #expect(again.usage.trials == 0)
     #expect(try folder.names("open").isEmpty)
   }
 

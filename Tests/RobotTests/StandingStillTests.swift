@@ -63,13 +63,13 @@ import Testing
     // The agent ends between its two files.
     robot.condition.stop(reason: "lightning")
     let again = try makeRobot(self.folder)
-    #expect(await again.queue.held == 1)
+    #expect(again.queue.counts.held == 1)
     await again.resume(continuing: false, reason: "")
     #expect(await again.queue.next(within: .zero, modelVersion: "") == nil)
     let last = try makeRobot(self.folder)
-    #expect(await last.queue.held == 1)
+    #expect(last.queue.counts.held == 1)
     try await last.queue.cancel(orderID: "o1")
-    #expect(await last.queue.held == 0)
+    #expect(last.queue.counts.held == 0)
     #expect(await last.queue.open(atMost: 9).total == 0)
   }
 
@@ -94,15 +94,15 @@ import Testing
     async throws
   {
     let robot = try makeRobot(self.folder)
-    await robot.stop(reason: "lunch")
+    robot.stop(reason: "lunch")
     var order = Messages.order("o1", seeds: [1])
     order.whenResumed = true
-    _ = try await robot.queue.enqueue(order) { robot.condition.obstacle }
+    _ = try await robot.queue.enqueue(order)
     // The agent ends between its two files.
     robot.condition.resume(reason: "")
     let again = try makeRobot(self.folder)
-    await again.stop(reason: "lightning")
-    #expect(await again.queue.held == 1)
+    again.stop(reason: "lightning")
+    #expect(again.queue.counts.held == 1)
   }
 
   @Test func `an unhealthy robot goes on with nothing that waited, though the monitor lets it back`()
@@ -136,7 +136,7 @@ import Testing
       }
       await robot.follow(directive)
       #expect(try self.folder.names("work") == [])
-      #expect(await robot.heartbeat().consecutiveFailures == 1)
+      #expect(robot.heartbeat().consecutiveFailures == 1)
     }
   }
 
@@ -144,7 +144,7 @@ import Testing
     let robot = try makeRobot(self.folder)
     for _ in 0..<6 { robot.vitals.trialEnded(.failure) }
     await robot.follow(HealthDirective(robot: "r1", healthy: true, generation: 2))
-    #expect(await robot.heartbeat().consecutiveFailures == 0)
+    #expect(robot.heartbeat().consecutiveFailures == 0)
   }
 
   @Test func `heartbeats say why a robot stands still, and why it was resumed`() async throws {
@@ -156,9 +156,9 @@ import Testing
       let resumed = try await client.resume(ResumeRequest(reason: "they left (ada)")).heartbeat
       #expect(resumed?.stopReason == "" && resumed?.resumeReason == "they left (ada)")
     }
-    #expect(await (try makeRobot(self.folder)).heartbeat().resumeReason == "they left (ada)")
-    await robot.stop(reason: "")
-    let heartbeat = await robot.heartbeat()
+    #expect(try makeRobot(self.folder).heartbeat().resumeReason == "they left (ada)")
+    robot.stop(reason: "")
+    let heartbeat = robot.heartbeat()
     #expect(heartbeat.stopReason == "no reason given" && heartbeat.resumeReason == "")
   }
 

@@ -26,8 +26,8 @@ import Testing
       try await queue.finished(orderID: item.orderID, seed: item.seed)
     }
     #expect(seen == ["a5", "a6", "b1"])
-    #expect(await queue.waiting == 0)
-    #expect(await queue.running == 0)
+    #expect(queue.counts.waiting == 0)
+    #expect(queue.counts.running == 0)
   }
 
   @Test func `an id cancels the orders that are named after it, and no others`() async throws {
@@ -61,7 +61,7 @@ import Testing
     let item = await self.next(first)
     try await first.started(orderID: "a", seed: 2)
     let again = try WorkQueue(folder: self.folder.path)
-    #expect(await again.waiting == 2)
+    #expect(again.counts.waiting == 2)
     #expect(await self.next(again) == item, "a trial that was cut short is done again")
   }
 
@@ -87,10 +87,10 @@ import Testing
     _ = await self.next(queue)
     try await queue.started(orderID: "a", seed: 1)
     try await queue.cancel(orderID: "a")
-    #expect(await queue.waiting == 1)
-    #expect(await queue.running == 1)
+    #expect(queue.counts.waiting == 1)
+    #expect(queue.counts.running == 1)
     try await queue.cancel()
-    #expect(await queue.waiting == 0)
+    #expect(queue.counts.waiting == 0)
     try await queue.finished(orderID: "a", seed: 1)
     #expect(await self.next(queue) == nil)
   }
@@ -112,7 +112,7 @@ import Testing
     let queue = try WorkQueue(folder: self.folder.path)
     let error = await #expect(throws: RobotError.self) { _ = try await queue.enqueue(order) }
     #expect(error?.code == .invalidRequest)
-    #expect(await queue.waiting == 0)
+    #expect(queue.counts.waiting == 0)
   }
 
   @Test func isBounded() async throws {

@@ -7,25 +7,23 @@ extension Robot {
   /// What the disk refuses, in sentences, the worst first; nil where it does all that it should. Each holds in memory, and is
   /// tried again.
   package var unkept: String? {
-    get async {
-      let forgotten = "is not on the disk, and a restart may forget it"
-      let sentences = [
-        self.condition.unkept.map { "The last stop, resume or health directive \(forgotten): \($0)" },
-        await self.queue.unkept.map { "What became of the work orders \(forgotten): \($0)" },
-        self.safety.unkept.map { "What the monitor has to hear of \(forgotten): \($0)" },
-        self.leftovers.unkept,
-      ]
-      .compactMap { $0 }
-      return sentences.isEmpty ? nil : sentences.joined(separator: " ")
-    }
+    let forgotten = "is not on the disk, and a restart may forget it"
+    let sentences = [
+      self.condition.unkept.map { "The last stop, resume or health directive \(forgotten): \($0)" },
+      self.queue.unkept.map { "What became of the work orders \(forgotten): \($0)" },
+      self.safety.unkept.map { "What the monitor has to hear of \(forgotten): \($0)" },
+      self.leftovers.unkept,
+    ]
+    .compactMap { $0 }
+    return sentences.isEmpty ? nil : sentences.joined(separator: " ")
   }
 
-  /// Does again what the disk refused, until it does it. Works until cancelled.
+  /// Does again what the disk refused, until it does it, and writes what a stop left for later. Works until cancelled.
   package func keepWriting() async {
     var backoff = Backoff(first: .milliseconds(500), longest: .seconds(10), runtime: self.runtime)
     var told: String?
     while !Task.isCancelled {
-      let why = await self.unkept
+      let why = self.unkept
       if let why, why != told { self.logger.error("the disk refuses", metadata: ["error": "\(why)"]) }
       told = why
       if self.safety.unkept != nil {
@@ -33,7 +31,7 @@ extension Robot {
         self.settle()
       }
       if self.condition.unkept != nil { self.condition.keep() }
-      if await self.queue.unkept != nil { await self.queue.keep() }
+      await self.queue.keep()
       self.leftovers.removeAgain()
       if why == nil { backoff.reset() }
       try? await self.runtime.sleep(for: backoff.next())

@@ -93,8 +93,9 @@ package final class Robot: Sendable {
     self.safety = TelemetryOutbox(
       runtime: runtime, waiting: events, isMinor: \.isMinor,
       keep: { events throws(RobotError) in try kept.write(events) })
-    self.queue = try WorkQueue(
-      folder: "\(folder)/work", standsStill: self.condition.obstacle != nil, disk: disk, runtime: runtime)
+    self.queue = try WorkQueue(folder: "\(folder)/work", disk: disk, runtime: runtime) {
+      [condition = self.condition] in condition.standing
+    }
     self.vitals = try Vitals(folder: "\(folder)/work", disk: disk, runtime: runtime)
     self.damaged = try DamagedFiles(folder: "\(folder)/work", disk: disk)
     if let lostEvents { self.report(safety: Self.lostEvents, trialID: "", detail: lostEvents) }
@@ -115,8 +116,9 @@ package final class Robot: Sendable {
     set { self.mutable.withLock { $0.link = newValue } }
   }
 
-  package func heartbeat() async -> Heartbeat {
-    let usage = await self.spool.usage
+  /// Waits for nobody, as ``status()`` does not: whatever else the robot does, it says how it is.
+  package func heartbeat() -> Heartbeat {
+    let usage = self.spool.usage
     let desired = self.model.desired
     var heartbeat = Heartbeat(
       robot: self.name, facility: self.configuration.identity.facility,
@@ -126,29 +128,30 @@ package final class Robot: Sendable {
       link: self.link, sentUnixNanos: self.runtime.unixNanos(), installError: self.model.installError)
     self.condition.describe(in: &heartbeat, working: self.trials.current != nil)
     self.vitals.describe(in: &heartbeat)
-    heartbeat.unkept = await self.unkept ?? ""
+    heartbeat.unkept = self.unkept ?? ""
     return heartbeat
   }
 
-  package func status() async -> RobotStatus {
-    let usage = await self.spool.usage
+  package func status() -> RobotStatus {
+    let (usage, work) = (self.spool.usage, self.queue.counts)
     return RobotStatus(
-      heartbeat: await self.heartbeat(), waiting: await self.queue.waiting, running: await self.queue.running,
-      filed: usage.filed, acknowledged: usage.acknowledged, held: await self.queue.held, tasks: self.tasks.all
-    )
+      heartbeat: self.heartbeat(), waiting: work.waiting, running: work.running,
+      filed: usage.filed, acknowledged: usage.acknowledged, held: work.held, tasks: self.tasks.all)
   }
 
-  /// Holds the robot still and what waits back, also where the disk refuses to keep that; see ``unkept``.
-  package func stop(reason: String) async {
-    self.condition.stop(reason: reason)
-    await self.queue.hold()
-  }
+  /// Holds the robot still and what waits back, also where the disk refuses to keep that; see ``unkept``. Waits for no other
+  /// call: what the queue holds follows from the condition, and is written later.
+  package func stop(reason: String) { self.condition.stop(reason: reason) }
 
-  /// Lifts a stop, also where the disk refuses to keep that; see ``unkept``.
+  /// Lifts the stop, also where the disk refuses to keep that; see ``unkept``. One that comes meanwhile is not lifted: whoever
+  /// resumes the robot does not know of it.
   /// - Parameter continuing: do what waited when the robot was stopped or found unhealthy, too.
   package func resume(continuing: Bool, reason: String) async {
-    self.condition.resume(reason: reason)
-    await self.queue.resume(continuing: continuing) { self.condition.obstacle }
+    let standstills = self.condition.standstills
+    // What is held is on the disk before the stop is not: the next agent would not hold it.
+    await self.queue.keep()
+    self.condition.resume(reason: reason, after: standstills)
+    await self.queue.resume(continuing: continuing, after: standstills)
   }
 
   /// Version that the robot acts with: a running trial keeps the one that it began with.

@@ -96,7 +96,7 @@ package struct RobotAgent: Service {
 
   private func countUp() async throws {
     while true {
-      let heartbeat = await self.robot.heartbeat()
+      let heartbeat = self.robot.heartbeat()
       self.metrics.set(
         "robot_spooled_trials", to: Double(heartbeat.spooledTrials),
         help: "Trials that ingest has not acknowledged.")

@@ -43,9 +43,7 @@ package struct RobotServiceHandler: RobotService.SimpleServiceProtocol {
 
   package func enqueue(request: WorkOrder, context: ServerContext) async throws -> EnqueueResponse {
     try self.robot.tasks.check(request.task)
-    let condition = self.robot.condition
-    return EnqueueResponse(
-      waiting: try await self.robot.queue.enqueue(request) { condition.obstacle })
+    return EnqueueResponse(waiting: try await self.robot.queue.enqueue(request))
   }
 
   package func listWork(request: ListWorkRequest, context: ServerContext) async throws -> ListWorkResponse {
@@ -55,24 +53,24 @@ package struct RobotServiceHandler: RobotService.SimpleServiceProtocol {
 
   package func cancelWork(request: CancelWorkRequest, context: ServerContext) async throws -> RobotStatus {
     try await self.robot.queue.cancel(orderID: request.orderID)
-    return await self.robot.status()
+    return self.robot.status()
   }
 
   package func getStatus(request: GetRobotStatusRequest, context: ServerContext) async throws -> RobotStatus {
-    await self.robot.status()
+    self.robot.status()
   }
 
   package func stop(request: StopRequest, context: ServerContext) async throws -> RobotStatus {
     let trialID = self.robot.trials.current?.trialID ?? ""
     // First: telling of it waits for the disk.
-    await self.robot.stop(reason: request.reason)
+    self.robot.stop(reason: request.reason)
     self.robot.report(safety: "stop", trialID: trialID, detail: request.reason)
-    return await self.robot.status()
+    return self.robot.status()
   }
 
   package func resume(request: ResumeRequest, context: ServerContext) async throws -> RobotStatus {
     await self.robot.resume(continuing: request.continueWork, reason: request.reason)
-    return await self.robot.status()
+    return self.robot.status()
   }
 
   package func control(

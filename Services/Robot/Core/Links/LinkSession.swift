@@ -99,7 +99,7 @@ struct LinkSession {
     self.parts += [
       {
         while !Task.isCancelled {
-          let heartbeat = TelemetryEvent(event: .heartbeat(await robot.heartbeat()))
+          let heartbeat = TelemetryEvent(event: .heartbeat(robot.heartbeat()))
           // The next one makes up for it.
           try? await publisher.publish(heartbeat, to: topic)
           try await robot.runtime.sleep(for: interval)

@@ -1,5 +1,6 @@
 package import Schemas
 package import Storage
+import Synchronization
 
 /// The trials of one robot that nobody acknowledged yet, on its disk.
 ///
@@ -35,6 +36,21 @@ package actor Spool {
     package var filed: UInt64
     package var acknowledged: UInt64
     package var refused: UInt64
+
+    package init(trials: UInt32, bytes: UInt64, filed: UInt64, acknowledged: UInt64, refused: UInt64) {
+      self.trials = trials
+      self.bytes = bytes
+      self.filed = filed
+      self.acknowledged = acknowledged
+      self.refused = refused
+    }
+
+    fileprivate init(_ entries: some Collection<Entry>, filed: UInt64, refused: UInt64) {
+      let waiting = UInt64(entries.count)
+      self.init(
+        trials: UInt32(clamping: waiting), bytes: entries.reduce(0) { $0 + $1.bytes }, filed: filed,
+        acknowledged: filed - min(filed, waiting + refused), refused: refused)
+    }
   }
 
   /// The number that survives an empty spool.
@@ -60,6 +76,7 @@ package actor Spool {
   private var aside: Set<String> = []
   /// Trials whose publication was begun, by this agent or one before it: nobody is to count on a second one.
   private var announced: Set<String> = []
+  private nonisolated let published: Mutex<Usage>
   /// What lies in `refused/`.
   package nonisolated let refusals: RefusedTrials
   /// Trials that earlier agents moved there, and may not have told of.
@@ -89,7 +106,6 @@ package actor Spool {
     self.ledgerFile = KeptFile(path: "\(folder)/ledger.json", disk: disk)
     // A lost ledger only forgets how many were acknowledged: the names below know the numbers that are still in use.
     let ledger: Ledger? = if case .value(let ledger) = self.ledgerFile.read() { ledger } else { nil }
-    self.filed = min(ledger?.filed ?? 0, .max - 1)
     let cutShort = try onDisk { () throws(StorageError) in
       for part in ["open", "ready", "refused"] { try disk.makeFolder("\(folder)/\(part)") }
       return try disk.names(in: "\(folder)/open")
@@ -108,23 +124,25 @@ package actor Spool {
       let refused = try disk.names(in: "\(folder)/refused").filter(RefusedTrials.isTrial)
       return (ready, untold, refused.compactMap { Entry(name: $0, bytes: 0) })
     }
-    for entry in ready {
-      self.entries[entry.trialID] = entry
-      self.announced.insert(entry.trialID)
-    }
+    let entries = Dictionary(ready.map { ($0.trialID, $0) }) { $1 }
+    self.entries = entries
+    self.announced = Set(entries.keys)
     self.untold = untold
     self.refused = UInt64(refused.count)
     // The crash may have come between filing a trial and writing the ledger.
-    self.filed = (ready + refused).reduce(self.filed) { max($0, $1.ordinal) }
-    if ledger == nil { try? self.ledgerFile.write(Ledger(filed: self.filed)) }
+    let filed = (ready + refused).reduce(min(ledger?.filed ?? 0, .max - 1)) { max($0, $1.ordinal) }
+    self.filed = filed
+    self.published = Mutex(Usage(entries.values, filed: filed, refused: UInt64(refused.count)))
+    if ledger == nil { try? self.ledgerFile.write(Ledger(filed: filed)) }
   }
 
-  package var usage: Usage {
-    let waiting = UInt64(self.entries.count)
-    return Usage(
-      trials: UInt32(clamping: waiting), bytes: self.entries.values.reduce(0) { $0 + $1.bytes },
-      filed: self.filed, acknowledged: self.filed - min(self.filed, waiting + self.refused),
-      refused: self.refused)
+  /// Waits for nobody.
+  package nonisolated var usage: Usage { self.published.withLock { $0 } }
+
+  /// Follows each change of what ``usage`` counts.
+  private func publish() {
+    let usage = Usage(self.entries.values, filed: self.filed, refused: self.refused)
+    self.published.withLock { $0 = usage }
   }
 
   /// Filed trials, oldest first.
@@ -160,6 +178,7 @@ package actor Spool {
     let (disk, path) = (self.disk, self.path(entry))
     // Also where it fails, so that no two trials ever have one number.
     self.filed = entry.ordinal
+    self.publish()
     do {
       try onDisk { () throws(StorageError) in
         try disk.move(self.openPath(trialID), to: path)
@@ -171,6 +190,7 @@ package actor Spool {
       throw error
     }
     self.entries[trialID] = entry
+    self.publish()
     // The trial is filed whatever becomes of this: a restart finds its number in its name.
     try? self.ledgerFile.write(Ledger(filed: self.filed))
     self.changed.notify()
@@ -211,6 +231,7 @@ package actor Spool {
   package func remove(_ trialID: String) -> Bool {
     guard let entry = self.entries.removeValue(forKey: trialID) else { return false }
     self.announced.remove(trialID)
+    self.publish()
     // Where it stays, a restart sends it again, and hears that ingest has it.
     do throws(StorageError) {
       // Before its file: nobody may take it for lost.
@@ -247,6 +268,7 @@ package actor Spool {
     self.entries[trialID] = nil
     self.announced.remove(trialID)
     self.refused += 1
+    self.publish()
     self.changed.notify()
     return aside
   }

@@ -2,6 +2,20 @@ package import Schemas
 package import Storage
 import Synchronization
 
+/// What a robot was told, at one moment.
+package struct Standing: Sendable {
+  /// How often it was told to stand still since the agent's start. Who finds it grown does not move for what began before,
+  /// though the robot may work again meanwhile.
+  package var standstills: UInt64
+  /// Why it may not work; nil where it may.
+  package var obstacle: String?
+
+  package init(standstills: UInt64 = 0, obstacle: String? = nil) {
+    self.standstills = standstills
+    self.obstacle = obstacle
+  }
+}
+
 /// Whether this robot may work: a safety stop, which whoever stands beside the robot lifts, and the monitor's word on its
 /// health, which the monitor lifts. Both outlive a restart and a power cut once the disk took them; see ``unkept``.
 package final class Condition: Sendable {
@@ -47,17 +61,21 @@ package final class Condition: Sendable {
     self.state = Mutex(state)
   }
 
-  /// Why the robot may not work; nil where it may.
-  package var obstacle: String? {
-    let state = self.state.withLock { $0.kept }
-    return state.stopReason.map { "The robot is stopped: \($0). Resume it once it is safe." }
-      ?? state.unhealthyReason.map {
-        "The robot is unhealthy: \($0). Let the monitor resume it once it is repaired."
-      }
+  package var standing: Standing {
+    let state = self.state.withLock { $0 }
+    let stop = state.kept.stopReason.map { "The robot is stopped: \($0). Resume it once it is safe." }
+    return Standing(
+      standstills: state.standstills,
+      obstacle: stop
+        ?? state.kept.unhealthyReason.map {
+          "The robot is unhealthy: \($0). Let the monitor resume it once it is repaired."
+        })
   }
 
-  /// How often the robot was told to stand still since the agent's start. Who finds it grown does not move for what began
-  /// before, though the robot may work again meanwhile.
+  /// Why the robot may not work; nil where it may.
+  package var obstacle: String? { self.standing.obstacle }
+
+  /// As in ``Standing``.
   package var standstills: UInt64 { self.state.withLock { $0.standstills } }
 
   package var isUnhealthy: Bool { self.state.withLock { $0.kept.unhealthyReason != nil } }
@@ -85,7 +103,7 @@ package final class Condition: Sendable {
   }
 
   package func stop(reason: String) {
-    self.change(standsStill: true) { state in
+    self.change(standsStill: true) { state, _ in
       state.stopReason = reason.isEmpty ? "no reason given" : String(reason.prefix(Self.reasonLength))
       state.resumeReason = nil
       return true
@@ -93,9 +111,10 @@ package final class Condition: Sendable {
   }
 
   /// Lifts a stop; where there is none nothing changes.
-  package func resume(reason: String) {
-    self.change(standsStill: false) { state in
-      guard state.stopReason != nil else { return false }
+  /// - Parameter standstills: those that are over: where the robot was told once more, nothing changes. Nil for all.
+  package func resume(reason: String, after standstills: UInt64? = nil) {
+    self.change(standsStill: false) { state, latest in
+      guard state.stopReason != nil, latest == standstills ?? latest else { return false }
       state.stopReason = nil
       state.resumeReason = reason.isEmpty ? nil : String(reason.prefix(Self.reasonLength))
       return true
@@ -106,7 +125,7 @@ package final class Condition: Sendable {
   /// - Returns: whether it is news.
   @discardableResult
   package func follow(_ directive: HealthDirective) -> Bool {
-    self.change(standsStill: !directive.healthy) { state in
+    self.change(standsStill: !directive.healthy) { state, _ in
       guard directive.generation > state.healthGeneration else { return false }
       state.healthGeneration = directive.generation
       let reason = directive.reason.isEmpty ? "no reason given" : directive.reason
@@ -116,11 +135,11 @@ package final class Condition: Sendable {
   }
 
   /// The change holds in memory at once, and even where the disk refuses it: a stop must stop.
-  /// - Parameter change: returns false where there is nothing to change.
+  /// - Parameter change: is given the standstills so far; returns false where there is nothing to change.
   @discardableResult
-  private func change(standsStill: Bool, _ change: (inout Kept) -> Bool) -> Bool {
+  private func change(standsStill: Bool, _ change: (inout Kept, UInt64) -> Bool) -> Bool {
     let changed = self.state.withLock { state in
-      guard change(&state.kept) else { return false }
+      guard change(&state.kept, state.standstills) else { return false }
       if standsStill { state.standstills += 1 }
       return true
     }

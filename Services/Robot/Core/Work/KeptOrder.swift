@@ -1,4 +1,5 @@
 import Schemas
+import Storage
 
 /// An order as the work queue keeps it.
 struct KeptOrder: Sendable {
@@ -11,15 +12,23 @@ struct KeptOrder: Sendable {
     case afterwards = 2
   }
 
-  /// As the caller gave it, less the seeds whose trials are filed.
-  var order: WorkOrder
-  var state: State
+  /// As the caller gave it, less the seeds whose trials are filed; only its id once all are.
+  private(set) var order: WorkOrder
+  private(set) var state: State
+
+  init(order: WorkOrder, state: State) {
+    self.order = order.seeds.isEmpty ? WorkOrder(orderID: order.orderID) : order
+    self.state = state
+  }
 
   var id: String { self.order.orderID }
 
   var seeds: [UInt64] {
     get { self.order.seeds }
-    set { self.order.seeds = newValue }
+    set {
+      self.order.seeds = newValue
+      if newValue.isEmpty { self.order = WorkOrder(orderID: self.id) }
+    }
   }
 
   /// What becomes of it where the robot has to stand still.
@@ -39,6 +48,13 @@ struct KeptOrder: Sendable {
 // MARK: As a file
 
 extension KeptOrder {
+  private static let headerBytes = 5
+  /// A file larger than this is none of ours, nor of an earlier agent, whose orders had no bound of bytes.
+  private static let largestFile = 64 << 20
+
+  /// What it has in the file.
+  var bytes: Int { Self.headerBytes + self.order.serializedBytes().count }
+
   /// For each order the message's length as 4 bytes, least significant first, its state as a byte, and the message.
   static func encode(_ orders: [KeptOrder]) -> [UInt8] {
     var bytes: [UInt8] = []
@@ -56,14 +72,37 @@ extension KeptOrder {
     var orders: [KeptOrder] = []
     var rest = bytes[...]
     while !rest.isEmpty {
-      guard rest.count >= 5, let state = State(rawValue: rest[rest.startIndex + 4]) else { return nil }
+      guard rest.count >= Self.headerBytes, let state = State(rawValue: rest[rest.startIndex + 4]) else {
+        return nil
+      }
       let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
-      rest = rest.dropFirst(5)
+      rest = rest.dropFirst(Self.headerBytes)
       guard length <= rest.count, let order = try? WorkOrder(serializedBytes: Array(rest.prefix(length)))
       else { return nil }
       orders.append(KeptOrder(order: order, state: state))
       rest = rest.dropFirst(length)
     }
     return orders
+  }
+
+  /// What an earlier agent left. A file of anything else is set aside, see ``DamagedFiles``.
+  /// - Throws: ``RobotError`` `.diskFailed`.
+  static func read(
+    _ path: String, on disk: any Disk, runtime: Runtime
+  ) throws(RobotError) -> [KeptOrder] {
+    do throws(StorageError) {
+      let bytes = try CheckedFile.read(path, limit: Self.largestFile, on: disk)
+      if let orders = Self.decode(bytes) { return orders }
+    } catch {
+      switch error.code {
+      case .notFound: return []
+      case .corrupt, .tooLarge: break
+      default: throw RobotError(.diskFailed, error.message, cause: error)
+      }
+    }
+    try onDisk { () throws(StorageError) in
+      try DamagedFiles.setAside(path, number: runtime.unixNanos(), on: disk)
+    }
+    return []
   }
 }

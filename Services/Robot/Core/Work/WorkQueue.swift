@@ -7,20 +7,11 @@ import Synchronization
 /// Orders are on disk before they are acknowledged, and a seed leaves its order only once its trial is filed: an agent
 /// that is killed goes on where it was. A seed whose trial was filed a moment before the crash may be done twice, as two
 /// trials with two ids.
+///
+/// A robot that is told to stand still does not wait for its queue: each call looks first whether it was told since the last
+/// one, and holds what waited.
 package actor WorkQueue {
-  /// Bounds on what callers may ask for.
-  package enum Limits {
-    package static let waitingTrials = 100_000
-    package static let steps: UInt32 = 100_000
-    package static let options = 64
-    package static let textBytes = 256
-    /// Orders that are done are remembered, so that a repeated order is not done again.
-    package static let rememberedOrders = 1_000
-    /// Times that a trial is handed out to programs that never start it.
-    package static let attempts = 3
-  }
-
-  private struct Handed {
+  struct Handed {
     var orderID: String
     var seed: UInt64
     var attempts: Int
@@ -30,72 +21,86 @@ package actor WorkQueue {
   private let executor: any SerialExecutor
   package nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
-  /// A file larger than this is none of ours.
-  private static let largestFile = 64 << 20
-
   nonisolated static let fileName = "orders"
 
   private let path: String
   private let disk: any Disk
   private let runtime: Runtime
+  private let standing: @Sendable () -> Standing
+  /// Standstills after which ``orders`` were held.
+  private var standstills: UInt64
   /// Seeds of an order are those not filed yet.
-  private var orders: [KeptOrder] = []
+  private var orders: [KeptOrder]
+  /// What ``orders`` have on the disk, or more until they are written next.
+  private var bytes: Int
   private var handed: Handed?
   /// Changes of ``orders``, and how many of them are on the disk.
-  private var (changes, written): (UInt64, UInt64) = (0, 0)
-  /// Why the orders on the disk are not the orders here; nil where they are.
-  package private(set) var unkept: String?
+  private var (changes, written): (UInt64, UInt64)
+  /// Why the disk refused them last; nil where it did not.
+  private var refusal: String?
+  private nonisolated let published: Mutex<PublishedWork>
   private nonisolated let changed: Wakeup
   private nonisolated let drained = Atomic(false)
 
-  /// Opens the queue in a folder, with the orders that an earlier agent left. A file of orders that is damaged is set
-  /// aside, and the robot goes on without them; see ``DamagedFiles``.
-  /// - Parameter standsStill: the robot is stopped or unhealthy: what waited before that is held.
+  /// Opens the queue in a folder, with the orders that an earlier agent left. A file of orders that is damaged, or too
+  /// large to be one, is set aside, and the robot goes on without them; see ``DamagedFiles``.
+  /// - Parameter standing: what the robot was told; what waited before it had to stand still is held.
   /// - Throws: ``RobotError`` `.diskFailed`.
   package init(
-    folder: String, standsStill: Bool = false, disk: any Disk = SystemDisk(), runtime: Runtime = .system
+    folder: String, disk: any Disk = SystemDisk(), runtime: Runtime = .system,
+    standing: @escaping @Sendable () -> Standing = { Standing() }
   ) throws(RobotError) {
     self.executor = runtime.makeSerialExecutor("fleetloop.robot.work")
     self.changed = Wakeup(runtime: runtime)
     self.disk = disk
     self.runtime = runtime
+    self.standing = standing
     let path = "\(folder)/\(Self.fileName)"
     self.path = path
     try onDisk { () throws(StorageError) in try disk.makeFolder(folder) }
-    do throws(StorageError) {
-      let bytes = try CheckedFile.read(path, limit: Self.largestFile, on: disk)
-      if let orders = KeptOrder.decode(bytes) {
-        // The earlier agent may have ended between the word to stand still, or to work again, and its orders.
-        self.orders = orders.map { standsStill ? $0.held : $0.released }
-        self.changes = self.orders.map(\.state) == orders.map(\.state) ? 0 : 1
-        return
-      }
-    } catch {
-      switch error.code {
-      case .notFound: return
-      case .corrupt: break
-      default: throw RobotError(.diskFailed, error.message, cause: error)
-      }
-    }
-    try onDisk { () throws(StorageError) in
-      try DamagedFiles.setAside(path, number: runtime.unixNanos(), on: disk)
-    }
+    let left = try KeptOrder.read(path, on: disk, runtime: runtime)
+    let now = standing()
+    // The earlier agent may have ended between the word to stand still, or to work again, and its orders.
+    let orders = left.map { now.obstacle != nil ? $0.held : $0.released }
+    self.standstills = now.standstills
+    self.orders = orders
+    self.bytes = orders.reduce(0) { $0 + $1.bytes }
+    (self.changes, self.written) = (orders.map(\.state) == left.map(\.state) ? 0 : 1, 0)
+    self.published = Mutex(
+      PublishedWork(orders, handed: nil, standstills: now.standstills, unkept: nil))
   }
 
-  /// Trials not handed out yet.
-  package var waiting: UInt32 {
-    let seeds = self.orders.reduce(0) { $0 + $1.seeds.count }
-    return UInt32(clamping: self.handed == nil ? seeds : seeds - 1)
+  /// How much there is to do. Waits for nobody, and shows a standstill at once.
+  package nonisolated var counts: WorkCounts {
+    let standstills = self.standing().standstills
+    return self.published.withLock { standstills > $0.standstills ? $0.held : $0.now }
   }
 
-  /// Of the waiting: trials that are not done before ``resume(continuing:obstacle:)`` says so.
-  package var held: UInt32 {
-    let seeds = self.orders.reduce(0) { $0 + ($1.state == .held ? $1.seeds.count : 0) }
-    return UInt32(clamping: self.isHeld(self.handed?.orderID) ? seeds - 1 : seeds)
+  /// Why the orders on the disk are not the orders here; nil where they are, or will be soon.
+  package nonisolated var unkept: String? { self.published.withLock { $0.unkept } }
+
+  /// Begins each call: holds what waited when the robot was told to stand still since the last one. Orders that were given
+  /// for afterwards stay as they are.
+  private func look() -> Standing {
+    let standing = self.standing()
+    guard standing.standstills > self.standstills else { return standing }
+    self.standstills = standing.standstills
+    self.become(self.orders.map(\.held))
+    if let handed, !handed.running, self.isHeld(handed.orderID) { self.handed = nil }
+    return standing
+  }
+
+  /// Ends each call.
+  private func publish() {
+    let now = PublishedWork(
+      self.orders, handed: self.handed, standstills: self.standstills, unkept: self.refusal)
+    self.published.withLock { $0 = now }
   }
 
   /// Orders whose trials are not all filed, in the order in which they are done, and how many there are in all.
   package func open(atMost limit: Int) -> (orders: [OpenOrder], total: Int) {
+    _ = self.look()
+    defer { self.publish() }
     let open = self.orders.filter { !$0.seeds.isEmpty }
     let listed = open.prefix(limit).map { kept in
       OpenOrder(
@@ -106,42 +111,46 @@ package actor WorkQueue {
     return (listed, open.count)
   }
 
-  /// Trials handed out and not filed yet: 0 or 1.
-  package var running: UInt32 { self.handed == nil ? 0 : 1 }
-
   /// Takes an order; one that is known already changes nothing.
-  /// - Parameter obstacle: why the robot stands still, nil where it may work. Asked here, so that no stop comes between.
   /// - Returns: trials waiting.
   /// - Throws: ``RobotError`` `.invalidRequest`, `.tooMuchWork`, `.diskFailed`; `.notReady` where the robot stands still and
   ///   the order is not meant for afterwards.
-  package func enqueue(
-    _ order: WorkOrder, obstacle: () -> String? = { nil }
-  ) async throws(RobotError) -> UInt32 {
+  package func enqueue(_ order: WorkOrder) async throws(RobotError) -> UInt32 {
     try Self.check(order)
     while self.orders.contains(where: { $0.id == order.orderID }) {
-      guard self.written < self.changes else { return self.waiting }
+      guard self.written < self.changes else { return self.counts.waiting }
       // It may be on its way to the disk, which may refuse it.
       try await self.saveTogether()
     }
-    let reason = obstacle()
-    if let reason, !order.whenResumed {
-      throw RobotError(
-        .notReady, "\(reason) Work for afterwards is taken where the order says when_resumed.")
-    }
-    let total = Int(self.waiting) + order.seeds.count
-    guard total <= Limits.waitingTrials else {
-      throw RobotError(
-        .tooMuchWork, "\(total) trials would wait; at most \(Limits.waitingTrials) may. Send the rest later.")
-    }
-    self.orders.append(KeptOrder(order: order, state: reason == nil ? .waiting : .afterwards))
-    self.changes += 1
+    try self.add(order)
     do { try await self.saveTogether() } catch {
+      self.bytes -= self.orders.reduce(0) { $0 + ($1.id == order.orderID ? $1.bytes : 0) }
       self.orders.removeAll { $0.id == order.orderID }
       if self.handed?.orderID == order.orderID { self.handed = nil }
+      self.publish()
       throw error
     }
     self.changed.notify()
-    return self.waiting
+    return self.counts.waiting
+  }
+
+  private func add(_ order: WorkOrder) throws(RobotError) {
+    // Nothing is awaited between this look and the order's place: no stop comes between.
+    let obstacle = self.look().obstacle
+    defer { self.publish() }
+    if let obstacle, !order.whenResumed {
+      throw RobotError(
+        .notReady, "\(obstacle) Work for afterwards is taken where the order says when_resumed.")
+    }
+    let kept = KeptOrder(order: order, state: obstacle == nil ? .waiting : .afterwards)
+    let bytes = self.bytes + kept.bytes
+    let waiting = WorkCounts(self.orders, handed: self.handed, standsStill: false).waiting
+    try Self.checkRoom(
+      open: self.orders.count { !$0.seeds.isEmpty } + 1, waiting: Int(waiting) + order.seeds.count,
+      bytes: bytes)
+    self.orders.append(kept)
+    self.bytes = bytes
+    self.changes += 1
   }
 
   /// The next trial, or nil where there is none within `timeout`. One that was handed out and not started is handed out again.
@@ -157,23 +166,17 @@ package actor WorkQueue {
     return nil
   }
 
-  /// The robot was stopped or found unhealthy: what waits is not done before somebody says so. Orders that were given for
-  /// afterwards stay as they are. Where the disk refuses that, they are held all the same; see ``unkept``.
-  package func hold() {
-    self.become(self.orders.map(\.held))
-    if let handed, !handed.running, self.isHeld(handed.orderID) { self.handed = nil }
-    self.keep()
-  }
-
   /// The robot may work again, also where the disk refuses to keep that; see ``unkept``.
   /// - Parameters:
   ///   - continuing: do what is held, too.
-  ///   - obstacle: as in ``enqueue(_:obstacle:)``; where there still is one nothing changes.
-  package func resume(continuing: Bool, obstacle: () -> String?) {
-    guard obstacle() == nil else { return }
+  ///   - standstills: those that are over. Where the robot was told once more, or may not work, nothing changes.
+  package func resume(continuing: Bool, after standstills: UInt64) {
+    let standing = self.look()
+    defer { self.publish() }
+    guard standing.obstacle == nil, standing.standstills == standstills else { return }
     self.become(self.orders.map { continuing ? $0.freed : $0.released })
     self.changed.notify()
-    self.keep()
+    try? self.save()
   }
 
   private func become(_ orders: [KeptOrder]) {
@@ -181,8 +184,11 @@ package actor WorkQueue {
     self.orders = orders
   }
 
-  /// Writes the orders if they have changed. Where the disk refuses them, ``unkept`` says why, until a later call succeeds.
+  /// Writes the orders if they have changed, what is held included. Where the disk refuses them, ``unkept`` says why, until a
+  /// later call succeeds.
   package func keep() {
+    _ = self.look()
+    defer { self.publish() }
     // Told by `unkept`: what holds here does not wait for the disk.
     try? self.save()
   }
@@ -201,6 +207,8 @@ package actor WorkQueue {
   /// - Throws: ``RobotError`` `.invalidRequest` for a trial that was not handed out. An empty order id is let pass: nobody asked
   ///   for that trial, and a control program may do trials of its own.
   package func started(orderID: String, seed: UInt64) throws(RobotError) {
+    _ = self.look()
+    defer { self.publish() }
     guard !orderID.isEmpty else { return }
     guard var handed, handed.orderID == orderID, handed.seed == seed else {
       throw RobotError(
@@ -214,6 +222,8 @@ package actor WorkQueue {
 
   /// The trial that began will not be filed, for no fault of its own: it is handed out again.
   package func returned(orderID: String, seed: UInt64) {
+    _ = self.look()
+    defer { self.publish() }
     guard self.handed?.orderID == orderID, self.handed?.seed == seed else { return }
     if self.isHeld(orderID) {
       self.handed = nil
@@ -226,6 +236,8 @@ package actor WorkQueue {
 
   /// The trial is filed, or will never be.
   package func finished(orderID: String, seed: UInt64) throws(RobotError) {
+    _ = self.look()
+    defer { self.publish() }
     guard !orderID.isEmpty else { return }
     if self.handed?.orderID == orderID, self.handed?.seed == seed { self.handed = nil }
     guard let index = self.orders.firstIndex(where: { $0.id == orderID }),
@@ -240,6 +252,8 @@ package actor WorkQueue {
   /// Drops what waits: of one order and of those named after it, "ID-1", "ID-2" and so on, or of all. The running trial goes
   /// on.
   package func cancel(orderID: String = "") throws(RobotError) {
+    _ = self.look()
+    defer { self.publish() }
     for index in self.orders.indices where Self.isMeant(self.orders[index].id, by: orderID) {
       let keep = self.handed.flatMap {
         $0.running && $0.orderID == self.orders[index].id ? $0.seed : nil
@@ -259,6 +273,8 @@ package actor WorkQueue {
   }
 
   private func take(modelVersion: String) -> WorkItem? {
+    _ = self.look()
+    defer { self.publish() }
     if let handed {
       guard !handed.running else { return nil }
       // The program that took it never began: it crashed, or the answer was lost.
@@ -290,39 +306,21 @@ package actor WorkQueue {
 
   private func save() throws(RobotError) {
     guard self.written < self.changes else { return }
+    defer { self.publish() }
     let done = self.orders.filter(\.seeds.isEmpty)
     if done.count > Limits.rememberedOrders {
       let forgotten = Set(done.prefix(done.count - Limits.rememberedOrders).map(\.id))
       self.orders.removeAll { forgotten.contains($0.id) }
     }
     let bytes = KeptOrder.encode(self.orders)
+    self.bytes = bytes.count
     do throws(RobotError) {
       try onDisk { () throws(StorageError) in try CheckedFile.write(bytes, to: self.path, on: self.disk) }
       self.written = self.changes
-      self.unkept = nil
+      self.refusal = nil
     } catch {
-      self.unkept = error.message
+      self.refusal = error.message
       throw error
     }
-  }
-
-  private static func check(_ order: WorkOrder) throws(RobotError) {
-    func demand(_ condition: Bool, _ message: @autoclosure () -> String) throws(RobotError) {
-      guard condition else { throw RobotError(.invalidRequest, message()) }
-    }
-    let texts = [order.orderID, order.task] + order.options.flatMap { [$0.key, $0.value] }
-    try demand(!order.orderID.isEmpty && !order.task.isEmpty, "An order needs an order_id and a task.")
-    try demand(
-      texts.allSatisfy { $0.utf8.count <= Limits.textBytes } && order.options.count <= Limits.options,
-      "An order's texts have at most \(Limits.textBytes) bytes, and it has at most \(Limits.options) options."
-    )
-    try demand(
-      [.demonstration, .policy, .labelledPolicy].contains(order.mode),
-      "An order's mode is demonstration, policy or labelled policy.")
-    try demand(!order.seeds.isEmpty, "An order needs at least one seed: one trial each.")
-    try demand(Set(order.seeds).count == order.seeds.count, "Order '\(order.orderID)' names a seed twice.")
-    try demand(
-      (1...Limits.steps).contains(order.maxSteps),
-      "max_steps is \(order.maxSteps); it must be 1 to \(Limits.steps).")
   }
 }
