@@ -101,6 +101,47 @@ struct FloodTests {
     await server.stop()
   }
 
+  @Test func `empty frames end their connection by what ZeroMQ holds for them, not by their two bytes`()
+    async throws
+  {
+    var configuration = ZeroMQServerTransport.Configuration()
+    configuration.heartbeat = .seconds(600)
+    let endpoint = try Self.endpoint()
+    defer { try? FileManager.default.removeItem(atPath: endpoint.address) }
+    let server = try await EchoServer(at: endpoint, configuration: configuration)
+    let peer = try RawConnection(to: endpoint, as: "DEALER")
+    // 16 MiB, which would be 512 in memory.
+    let run = (0..<64 << 10).map { UInt8(($0 + 1) % 2) }
+    let (written, isOpen) = await peer.writeAll(Array(repeating: run, count: 256))
+    #expect(!isOpen && written < 1 << 20)
+    try await withClient(endpoint) { try await $0.expect(.unary, [[9]], gives: [[9]]) }
+    peer.hangUp()
+    await server.stop()
+  }
+
+  @Test(arguments: [false, true])
+  func `a message of two million frames keeps nobody waiting`(withKeys: Bool) async throws {
+    let keys = try TestKeys()
+    let server = try await EchoServer(security: withKeys ? .curve(keys.server) : .none)
+    let security: ClientSecurity = withKeys ? try keys.peer("many", .operator) : .none
+    try await withClient(
+      server.endpoint, security: withKeys ? keys.peer("honest", .operator) : .none
+    ) { client in
+      try await client.expect(.unary, [[9]], gives: [[9]])
+      let peer = try RawPeer(.dealer, to: server.endpoint, security: security)
+      #expect(await peer.send(Array(repeating: [], count: 2_000_000)))
+      var longest = Duration.zero
+      for _ in 0..<300 {
+        longest = try await max(
+          longest, ContinuousClock().measure { try await client.expect(.unary, [[9]], gives: [[9]]) })
+        try await Task.sleep(for: .milliseconds(10))
+      }
+      #expect(longest < .seconds(1))
+      peer.close()
+    }
+    await server.stop()
+  }
+
   @Test func `so does one that a publisher never ends, and one of a subscriber`() async throws {
     var (receiving, sending) = (Subscriber.Configuration(), Publisher.Configuration())
     (receiving.heartbeat, sending.heartbeat) = (.seconds(600), .seconds(600))

@@ -165,13 +165,18 @@ final class Socket: @unchecked Sendable {
     return error != 0 || messages.isEmpty ? error : self.send(messages)
   }
 
-  /// The next message's frames, or nil if there is none. A message of more frames than `limit` comes with `limit` + 1.
+  /// The next message's frames, or nil if there is none. A message of more frames than `limit` comes with `limit` + 1, and its
+  /// others are dropped; how many those can be is bounded in `meter.c`.
   func receive(limit: Int) -> [ZeroMQBytes]? {
     guard let first = ZeroMQBytes.receive(on: self.handle) else { return nil }
     var frames = [first]
     while let last = frames.last, last.hasMore {
+      if frames.count > limit {
+        czmq_drop_rest(self.handle)
+        break
+      }
       guard let frame = ZeroMQBytes.receive(on: self.handle) else { break }
-      if frames.count <= limit { frames.append(frame) } else { frames[limit] = frame }
+      frames.append(frame)
     }
     if let connection = frames.last?.connection { cpoller_delivered(connection) }
     return frames

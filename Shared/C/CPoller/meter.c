@@ -8,15 +8,18 @@
 #include <sys/socket.h>
 
 // libzmq keeps the frames of a message until its last has come, however many there are: nobody sees them, and no option of a
-// socket bounds them. So bytes are counted where libzmq reads them, from 0 with each message that somebody took; beyond the
-// limit libzmq hears that the peer has hung up, and forgets what it kept.
+// socket bounds them. So what it keeps is counted where it reads, from 0 with each message that somebody took; beyond the
+// limits libzmq hears that the peer has hung up, and forgets what it kept. An empty frame has 2 bytes on the wire and 64 in
+// memory, so frames are counted too: see framing.c.
 //
 // Only connections that the bus accepted are counted: who connects chose its peer.
 
 enum { descriptors = 1 << 20 };  // DescriptorLimit raises the limit no further.
 
 // By descriptor; only pages that are used take memory.
-static int64_t undelivered[descriptors];
+static cpoller_charge undelivered[descriptors];
+// Of the thread of libzmq that reads the descriptor.
+static cpoller_framing framings[descriptors];
 static uint8_t is_counted[descriptors];
 
 typedef ssize_t (*receive_function)(int, void *, size_t, int);
@@ -34,7 +37,9 @@ static void find(void) {
 static int is_index(int descriptor) { return descriptor >= 0 && descriptor < descriptors; }
 
 void cpoller_delivered(int descriptor) {
-  if (is_index(descriptor)) __atomic_store_n(&undelivered[descriptor], 0, __ATOMIC_RELAXED);
+  if (!is_index(descriptor)) return;
+  __atomic_store_n(&undelivered[descriptor].bytes, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&undelivered[descriptor].frames, 0, __ATOMIC_RELAXED);
 }
 
 // The descriptor is libzmq's no longer.
@@ -47,6 +52,7 @@ int accept4(int listener, struct sockaddr *address, socklen_t *size, int flags) 
   int descriptor = real_accept(listener, address, size, flags);
   if (is_index(descriptor) && cpoller_is_bus()) {
     cpoller_delivered(descriptor);
+    framings[descriptor] = (cpoller_framing){0};
     __atomic_store_n(&is_counted[descriptor], 1, __ATOMIC_RELAXED);
   }
   return descriptor;
@@ -57,6 +63,8 @@ ssize_t recv(int descriptor, void *bytes, size_t size, int flags) {
   ssize_t count = real_receive(descriptor, bytes, size, flags);
   if (count <= 0 || !is_index(descriptor) || !__atomic_load_n(&is_counted[descriptor], __ATOMIC_RELAXED)) return count;
   if (!cpoller_is_bus()) return count;
-  int64_t sum = __atomic_add_fetch(&undelivered[descriptor], count, __ATOMIC_RELAXED);
-  return sum > cpoller_most_undelivered ? 0 : count;
+  cpoller_charge charge = cpoller_walk(&framings[descriptor], bytes, (size_t)count);
+  int64_t held = __atomic_add_fetch(&undelivered[descriptor].bytes, charge.bytes, __ATOMIC_RELAXED);
+  int64_t frames = __atomic_add_fetch(&undelivered[descriptor].frames, charge.frames, __ATOMIC_RELAXED);
+  return held > cpoller_most_undelivered || frames > cpoller_most_frames ? 0 : count;
 }
