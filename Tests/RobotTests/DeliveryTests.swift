@@ -340,6 +340,21 @@ private final class Refusals: Sendable {
     #expect(robot.safety.waiting.map(\.trialID) == ["t1"])
   }
 
+  @Test(arguments: 0...1)
+  func `a trial that can be read again when it would be given up is sent`(extra: Int) async throws {
+    let disk = UnreadableDisk()
+    let robot = try makeRobot(self.folder, disk: disk)
+    try await robot.spool.store("t1", on: disk)
+    // Whoever looks whether the disk reads anything at all opens it, too.
+    disk.failures = ["000000000001_t1": Delivery.readAttempts + extra]
+    let ingest = ScriptedIngest()
+    try await self.withDelivery(robot, ingest, acknowledgementTimeout: .milliseconds(10)) { _ in
+      try await eventually("it waits no more") { robot.spool.usage.trials == 0 }
+    }
+    #expect(robot.spool.usage.refused == 0 && robot.safety.waiting.isEmpty)
+    #expect(ingest.uploads.map { $0[0].trialID } == ["t1"])
+  }
+
   @Test func `a disk that reads nothing for a while loses no trial`() async throws {
     let disk = UnreadableDisk()
     let robot = try makeRobot(self.folder, disk: disk)

@@ -35,9 +35,8 @@ final class Call<Inbound: InboundPart>: Sendable {
   /// The largest message that may be written.
   let maxMessageBytes: Int
   private let window: Int
-  /// Tells the loop that the call has something to send: `isNew` where the loop does not know yet, `now` unless
-  /// more is sure to follow.
-  typealias Announcement = @Sendable (_ call: Call<Inbound>, _ isNew: Bool, _ now: Bool) -> Void
+  /// Tells the loop that the call has something to send: `isNew` where the loop does not know yet.
+  typealias Announcement = @Sendable (_ call: Call<Inbound>, _ isNew: Bool) -> Void
   private let announce: Announcement
   /// What the peer may make this side hold; nil on the client's side, which chose its server.
   private let budget: CallBudget?
@@ -79,7 +78,8 @@ final class Call<Inbound: InboundPart>: Sendable {
   // MARK: Writing, any task
 
   /// Leaves a part for the loop; a message waits for credit, and for room among what waits for the peer.
-  /// - Parameter now: false where another part is sure to follow, which then takes this one along.
+  /// - Parameter now: false where another part is sure to follow, which takes this one along: the loop is not told yet, so that
+  ///   what is one frame goes as one.
   /// - Throws: `RPCError` where the call has ended, the message is too large or the task was cancelled.
   func write(_ part: CallPart, now: Bool = true) async throws {
     guard case .message(let bytes) = part else {
@@ -124,11 +124,12 @@ final class Call<Inbound: InboundPart>: Sendable {
   }
 
   private func tellLoop(now: Bool) {
+    guard now else { return }
     let wasQueued = self.state.withLock { state in
       defer { state.isQueued = true }
       return state.isQueued
     }
-    if !wasQueued || now { self.announce(self, !wasQueued, now) }
+    self.announce(self, !wasQueued)
   }
 
   private func waitForCredit() async throws {

@@ -104,10 +104,10 @@ actor ClientConnection: LoopDriver {
   nonisolated func open(_ request: ClientCallRequest, id: UInt64, maxMessageBytes: Int) -> ClientCall {
     let call = ClientCall(
       id: id, limits: self.configuration.limits, maxMessageBytes: maxMessageBytes,
-      announce: { [weak self] call, isNew, now in
+      announce: { [weak self] call, isNew in
         guard let self else { return }
         if isNew { self.outbox.withLock { $0.outgoing.append(call) } }
-        if now { self.loop.wake() }
+        self.loop.wake()
       })
     let now = ContinuousClock.now
     let open = OpenCall(

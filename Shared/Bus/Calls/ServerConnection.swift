@@ -117,9 +117,9 @@ actor ServerConnection: LoopDriver {
     self.loop.wake()
   }
 
-  private nonisolated func announce(_ parts: ServerCall.Parts, isNew: Bool, now: Bool) {
+  private nonisolated func announce(_ parts: ServerCall.Parts, isNew: Bool) {
     if isNew { self.outbox.withLock { $0.outgoing.append(parts) } }
-    if now { self.loop.wake() }
+    self.loop.wake()
   }
 
   nonisolated var load: ServerLoad {
@@ -398,7 +398,7 @@ actor ServerConnection: LoopDriver {
         maxMessageBytes: self.configuration.limits.maxMessageBytes,
         budget: CallBudget(
           peer: budget, isReserved: isPriority, waitForRoom: { [weak self] in self?.waitsForRoom($0) }),
-        announce: { [weak self] parts, isNew, now in self?.announce(parts, isNew: isNew, now: now) })
+        announce: { [weak self] parts, isNew in self?.announce(parts, isNew: isNew) })
       let call = ServerCall(
         key: key, parts: parts, descriptor: descriptor, identity: identity, userID: userID, peer: budget,
         isReserved: isReserved,

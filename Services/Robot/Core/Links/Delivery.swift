@@ -44,7 +44,7 @@ package actor Delivery {
 
   /// Tries to read a trial, over some minutes, before it is set aside: a disk that refuses may do better later. While it lets
   /// nothing else be read either, none is.
-  private static let readAttempts = 8
+  static let readAttempts = 8
 
   private let robot: String
   private let spool: Spool
@@ -236,7 +236,14 @@ package actor Delivery {
         "spooled trial unreadable", metadata: ["trial.id": "\(trialID)", "error": "\(error)"])
       // What is damaged or gone stays so, however often it is read.
       var isForEver = error.code == .damaged
-      if !isForEver { isForEver = await self.isGivenUp(trialID) }
+      if !isForEver, await self.isGivenUp(trialID) {
+        // The disk may have come back between the two.
+        if let events = try? await self.spool.events(of: trialID) {
+          self.courses[trialID]?.failedReads = 0
+          return events
+        }
+        isForEver = true
+      }
       if isForEver { await self.lose(trialID, because: error) } else { self.postpone(trialID) }
       return nil
     }
