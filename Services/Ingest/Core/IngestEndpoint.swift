@@ -40,7 +40,7 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
   ) async throws {
     try await Failure.asStatus {
       let name = TrialName(robot: request.robot, trialID: request.trialID)
-      try await self.reads.during(Caller.name(context)) {
+      try await self.reads.during(Caller.reader(context)) {
         try await response.write(contentsOf: try await self.store.trial(name).events)
       }
     }
@@ -58,7 +58,7 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: ReadTrialsRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws {
     try await Failure.asStatus {
-      try await self.reads.during(Caller.name(context)) {
+      try await self.reads.during(Caller.reader(context)) {
         for name in try await self.store.trials(ofSnapshot: request.snapshotID) {
           try Task.checkCancellation()
           // The writer waits for credit: a slow reader slows this down and fills no memory.
