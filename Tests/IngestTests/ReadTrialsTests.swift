@@ -100,9 +100,11 @@ struct ReadTrialsTests {
 
   /// A reader that never reads: tells of the first event that it is given, and waits.
   private final class Deaf: RPCWriterProtocol {
+    let reached = Mutex(false)
     let began = AsyncStream<Void>.makeStream()
     func write(_ element: TrialEvent) async throws { try await self.write(contentsOf: [element]) }
     func write(contentsOf elements: some Sequence<TrialEvent>) async throws {
+      self.reached.withLock { $0 = true }
       self.began.continuation.yield()
       try await Task.sleep(for: .seconds(600))
     }
@@ -167,6 +169,25 @@ struct ReadTrialsTests {
       group.cancelAll()
       while await group.nextResult() != nil {}
     }
+  }
+
+  @Test func `a read waits in line while its caller's others hold much, others do not`() async throws {
+    // 20 MiB, and a caller may have 32.
+    let served = try await Served(pictures: 4, of: 5 << 20)
+    let (first, second, other) = (Deaf(), Deaf(), Deaf())
+    func begin(_ peer: String, _ writer: Deaf) -> Task<Void, any Error> {
+      Task { try await served.read(as: peer, to: writer) }
+    }
+    let reads = [begin("connection 1", first)]
+    for await _ in first.began.stream { break }
+    let waiting = begin("connection 1", second)
+    let stranger = begin("connection 2", other)
+    for await _ in other.began.stream { break }
+    try await Task.sleep(for: .milliseconds(300))
+    second.reached.withLock { #expect(!$0) }
+    reads[0].cancel()
+    for await _ in second.began.stream { break }
+    for task in [waiting, stranger] { task.cancel() }
   }
 
   private static func trial(_ id: String) -> [TrialEvent] {

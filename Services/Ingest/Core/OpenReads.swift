@@ -2,7 +2,7 @@ import GRPCCore
 import Synchronization
 
 /// How many callers are read trials to at once. Each holds one whole trial in memory from the log until its reader took it:
-/// what the bus queues for a peer is bounded there, what waits for a place in that queue is bounded here.
+/// what the bus queues for a peer is bounded there, what waits for a place in that queue is bounded here and by ``ReadBudget``.
 final class OpenReads: Sendable {
   /// Of all callers.
   static let limit = 16
