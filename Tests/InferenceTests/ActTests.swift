@@ -57,7 +57,7 @@ import Testing
       source: ModelSource(
         fetch: { _, _ in Issue.record("A request that had expired caused a fetch.") }, list: { [] }))
     let late = await code {
-      _ = try await inference.act(request("v1", budgetMicros: 1), arrival: .now - .seconds(1))
+      _ = try await inference.act(request("v1", budgetMicros: 1), of: "robot", arrival: .now - .seconds(1))
     }
     #expect(late == .expired)
     #expect(inference.status.expired == 1 && inference.status.refused == 0)
@@ -76,12 +76,12 @@ import Testing
           try await registry.source.fetch(request, take)
         }, list: { [] }))
     let impatient = await code {
-      _ = try await inference.act(request("v1", budgetMicros: 1_000), arrival: .now)
+      _ = try await inference.act(request("v1", budgetMicros: 1_000), of: "robot", arrival: .now)
     }
     #expect(impatient == .expired)
     // The load goes on without it.
     open.yield()
     #expect(try await inference.prepare("v1").version == "v1")
-    #expect(try await inference.act(request(), arrival: .now).modelVersion == "v1")
+    #expect(try await inference.act(request(), of: "robot", arrival: .now).modelVersion == "v1")
   }
 }

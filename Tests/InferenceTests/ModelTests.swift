@@ -108,10 +108,11 @@ import Testing
       let inference = try Bench.inference(
         folder: folder, key: registry.key,
         source: ModelSource(fetch: { _, take in for chunk in sent { try await take(chunk) } }, list: { [] }))
-      #expect(await code { _ = try await inference.act(request("v1"), arrival: .now) } == expected)
+      #expect(
+        await code { _ = try await inference.act(request("v1"), of: "robot", arrival: .now) } == expected)
       #expect(inference.status.models.isEmpty)
       let whole = try Bench.inference(folder: folder, key: registry.key, source: registry.source)
-      let answer = try await whole.act(request("v1"), arrival: .now)
+      let answer = try await whole.act(request("v1"), of: "robot", arrival: .now)
       #expect(isClose(answer.actions, try engine.action(observation())))
     }
   }
@@ -139,7 +140,7 @@ import Testing
     }
     _ = try await inference(registry.source).prepare("")
 
-    let answer = try await inference(gone).act(request(), arrival: .now)
+    let answer = try await inference(gone).act(request(), of: "robot", arrival: .now)
     #expect(answer.modelVersion == "v1")
     #expect(isClose(answer.actions, try engine.action(observation())))
 
@@ -149,7 +150,7 @@ import Testing
     }
     let damaged = try inference(gone)
     await #expect(throws: InferenceError.self) { try await damaged.prepare("v1") }
-    let mended = try await inference(registry.source).act(request("v1"), arrival: .now)
+    let mended = try await inference(registry.source).act(request("v1"), of: "robot", arrival: .now)
     #expect(isClose(mended.actions, try engine.action(observation())))
   }
 }

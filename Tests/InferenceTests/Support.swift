@@ -89,7 +89,8 @@ struct Bench: Sendable {
 
   /// Serves until `body` ends.
   static func run<Result: Sendable>(
-    capacity: Int = 4, _ body: @escaping @Sendable (Bench) async throws -> Result
+    capacity: Int = 4, batcher: Batcher = Batcher(),
+    _ body: @escaping @Sendable (Bench) async throws -> Result
   ) async throws -> Result {
     let folder = try TemporaryFolder()
     let registry = try FakeRegistry()
@@ -101,7 +102,8 @@ struct Bench: Sendable {
       try await withGRPCClient(transport: try ZeroMQClientTransport(connect: registryAddress)) { models in
         let inference = try Self.inference(
           folder: folder, key: registry.key,
-          source: ModelSource(registry: ModelRegistryService.Client(wrapping: models)), capacity: capacity)
+          source: ModelSource(registry: ModelRegistryService.Client(wrapping: models)), capacity: capacity,
+          batcher: batcher)
         return try await withGRPCServer(
           transport: try ZeroMQServerTransport(bind: address),
           services: [InferenceEndpoint(inference: inference)]
@@ -119,12 +121,13 @@ struct Bench: Sendable {
 
   /// Inference without sockets.
   static func inference(
-    folder: TemporaryFolder, key: SigningKey, source: ModelSource, capacity: Int = 4
+    folder: TemporaryFolder, key: SigningKey, source: ModelSource, capacity: Int = 4,
+    batcher: Batcher = Batcher()
   ) throws -> Inference {
     let disk = try ModelDisk(
       folder: "\(folder.path)/inference", trust: { ModelTrust(keys: [key.verificationKey]) }, source: source)
     return Inference(
-      models: ModelCache(disk: disk, capacity: capacity), batcher: Batcher(),
+      models: ModelCache(disk: disk, capacity: capacity), batcher: batcher,
       metrics: MetricsRegistry(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
   }
 

@@ -78,9 +78,17 @@ struct ReadTrialsTests {
     }
     let refused = await #expect(throws: RPCError.self) { try await reads.during("robot/a") {} }
     #expect(refused?.code == .resourceExhausted)
-    for _ in OpenReads.limitPerCaller..<OpenReads.limit {
+    // Callers without a name are one, of whom more may read; but the last quarter is for those who have none.
+    for _ in OpenReads.limitPerCaller..<12 {
       read(nil)
       await taken.next()
+    }
+    await #expect(throws: RPCError.self) { try await reads.during(nil) {} }
+    for caller in 12..<OpenReads.limit {
+      read("trainer/\(caller)")
+      await taken.next()
+      let second = await #expect(throws: RPCError.self) { try await reads.during("trainer/\(caller)") {} }
+      #expect(second?.message.contains("for callers that have none") == true)
     }
     await #expect(throws: RPCError.self) { try await reads.during("trainer/b") {} }
     for task in readers {
@@ -88,6 +96,98 @@ struct ReadTrialsTests {
       _ = await task.result
     }
     try await reads.during("robot/a") {}
+  }
+
+  /// A reader that never reads: tells of the first event that it is given, and waits.
+  private final class Deaf: RPCWriterProtocol {
+    let reached = Mutex(false)
+    let began = AsyncStream<Void>.makeStream()
+    func write(_ element: TrialEvent) async throws { try await self.write(contentsOf: [element]) }
+    func write(contentsOf elements: some Sequence<TrialEvent>) async throws {
+      self.reached.withLock { $0 = true }
+      self.began.continuation.yield()
+      try await Task.sleep(for: .seconds(600))
+    }
+  }
+
+  /// Ingest without sockets, and one trial "t" in it whose steps have pictures.
+  private final class Served: Sendable {
+    let folder: TemporaryFolder
+    let endpoint: IngestEndpoint
+
+    init(pictures: Int, of bytes: Int) async throws {
+      self.folder = try TemporaryFolder()
+      let store = try TrialStore(folder: URL(filePath: self.folder.path))
+      var events = ReadTrialsTests.trial("t")
+      let steps = (0..<pictures).map { index in
+        var step = TrialStep(index: UInt32(index), action: [0, 0, 0, 0])
+        step.image = (0..<bytes).map { UInt8(truncatingIfNeeded: $0 &* (index + 3) >> 3) }
+        return step
+      }
+      events[1].event = .steps(TrialSteps(steps: steps))
+      _ = try await store.store(TrialRecord(events: events))
+      let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+      let intake = Intake(store: store, metrics: MetricsRegistry(), vitals: Vitals(), logger: logger) { _ in }
+      self.endpoint = IngestEndpoint(intake: intake, store: store)
+    }
+
+    func read(as peer: String, to writer: some RPCWriterProtocol<TrialEvent>) async throws {
+      try await withServerContextRPCCancellationHandle { cancellation in
+        let context = ServerContext(
+          descriptor: IngestService.Method.GetTrial.descriptor, remotePeer: peer, localPeer: "test",
+          cancellation: cancellation)
+        try await self.endpoint.getTrial(
+          request: GetTrialRequest(robot: "robot-1", trialID: "t"), response: RPCWriter(wrapping: writer),
+          context: context)
+      }
+    }
+  }
+
+  @Test func `one connection without a key takes four places, and another is read to`() async throws {
+    let served = try await Served(pictures: 1, of: 100)
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      for _ in 0..<OpenReads.limitPerCaller {
+        let deaf = Deaf()
+        group.addTask { try await served.read(as: "connection 1", to: deaf) }
+        for await _ in deaf.began.stream { break }
+      }
+      let fifth = Deaf()
+      group.addTask {
+        let error = await #expect(throws: RPCError.self) {
+          try await served.read(as: "connection 1", to: fifth)
+        }
+        #expect(error?.code == .resourceExhausted)
+        fifth.began.continuation.finish()
+      }
+      for await _ in fifth.began.stream {
+        Issue.record("A fifth read of one connection was let in.")
+        break
+      }
+      let events = Events()
+      try await served.read(as: "connection 2", to: Collector(events: events))
+      #expect(events.all.count == 3)
+      group.cancelAll()
+      while await group.nextResult() != nil {}
+    }
+  }
+
+  @Test func `a read waits in line while its caller's others hold much, others do not`() async throws {
+    // 20 MiB, and a caller may have 32.
+    let served = try await Served(pictures: 4, of: 5 << 20)
+    let (first, second, other) = (Deaf(), Deaf(), Deaf())
+    func begin(_ peer: String, _ writer: Deaf) -> Task<Void, any Error> {
+      Task { try await served.read(as: peer, to: writer) }
+    }
+    let reads = [begin("connection 1", first)]
+    for await _ in first.began.stream { break }
+    let waiting = begin("connection 1", second)
+    let stranger = begin("connection 2", other)
+    for await _ in other.began.stream { break }
+    try await Task.sleep(for: .milliseconds(300))
+    second.reached.withLock { #expect(!$0) }
+    reads[0].cancel()
+    for await _ in second.began.stream { break }
+    for task in [waiting, stranger] { task.cancel() }
   }
 
   private static func trial(_ id: String) -> [TrialEvent] {

@@ -11,6 +11,7 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
   private let intake: Intake
   private let store: TrialStore
   private let reads = OpenReads()
+  private let budget = ReadBudget()
 
   package init(intake: Intake, store: TrialStore) {
     self.intake = intake
@@ -40,8 +41,11 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
   ) async throws {
     try await Failure.asStatus {
       let name = TrialName(robot: request.robot, trialID: request.trialID)
-      try await self.reads.during(Caller.name(context)) {
-        try await response.write(contentsOf: try await self.store.trial(name).events)
+      let caller = Caller.reader(context)
+      try await self.reads.during(caller) {
+        try await self.budget.during(caller, bytes: try await self.store.logBytes(of: name)) {
+          try await response.write(contentsOf: try await self.store.trial(name).events)
+        }
       }
     }
   }
@@ -58,12 +62,15 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: ReadTrialsRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws {
     try await Failure.asStatus {
-      try await self.reads.during(Caller.name(context)) {
+      let caller = Caller.reader(context)
+      try await self.reads.during(caller) {
         for name in try await self.store.trials(ofSnapshot: request.snapshotID) {
           try Task.checkCancellation()
-          // The writer waits for credit: a slow reader slows this down and fills no memory.
-          for event in try await self.events(of: name, withoutImages: request.withoutImages) {
-            try await response.write(event)
+          try await self.budget.during(caller, bytes: try await self.store.logBytes(of: name)) {
+            // The writer waits for credit: a slow reader slows this down and fills no memory.
+            for event in try await self.events(of: name, withoutImages: request.withoutImages) {
+              try await response.write(event)
+            }
           }
         }
       }

@@ -33,7 +33,8 @@ public enum ImageResizer {
     ct_resize(image.baseAddress!, Int32(height), Int32(width), target.baseAddress!, Int32(size))
   }
 
-  private static func check(bytes: Int, height: Int, width: Int) throws(PolicyError) {
+  /// - Throws: ``PolicyError`` `.invalidInput` for sizes that are no image's.
+  static func check(bytes: Int, height: Int, width: Int) throws(PolicyError) {
     guard (1...self.maximumSide).contains(height), (1...self.maximumSide).contains(width) else {
       throw PolicyError(
         .invalidInput,

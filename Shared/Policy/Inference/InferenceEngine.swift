@@ -42,9 +42,11 @@ public final class InferenceEngine: @unchecked Sendable {
 
   deinit { ct_engine_destroy(self.handle) }
 
-  /// Checks an observation and brings its image to the network's size.
+  /// Checks an observation without working on it.
+  /// - Returns: the number of its task's head.
   /// - Throws: ``PolicyError`` `.invalidInput` that says what is wrong with it.
-  public func prepare(_ observation: Observation) throws(PolicyError) -> PreparedObservation {
+  @discardableResult
+  public func requireValid(_ observation: Observation) throws(PolicyError) -> Int64 {
     guard let task = self.indices[observation.task] else {
       throw PolicyError(
         .invalidInput,
@@ -60,6 +62,16 @@ public final class InferenceEngine: @unchecked Sendable {
     guard observation.jointAngles.allSatisfy({ $0.isFinite && abs($0) < 1e4 }) else {
       throw PolicyError(.invalidInput, "A joint angle is not a finite number of radians.")
     }
+    try ImageResizer.check(
+      bytes: observation.image.count, height: Int(observation.imageHeight), width: Int(observation.imageWidth)
+    )
+    return task
+  }
+
+  /// Checks an observation and brings its image to the network's size.
+  /// - Throws: ``PolicyError`` `.invalidInput` that says what is wrong with it.
+  public func prepare(_ observation: Observation) throws(PolicyError) -> PreparedObservation {
+    let task = try self.requireValid(observation)
     let image = try ImageResizer.resize(
       observation.image, height: Int(observation.imageHeight), width: Int(observation.imageWidth),
       to: self.configuration.imageSize)

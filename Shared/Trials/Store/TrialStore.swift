@@ -360,6 +360,9 @@ public actor TrialStore {
 
   // MARK: Out
 
+  /// Bytes of a trial's record in the log; 0 where none of this name is stored.
+  public func logBytes(of name: TrialName) throws -> Int { try self.place(of: name)?.length ?? 0 }
+
   /// A stored trial.
   /// - Throws: ``TrialsError`` `.notFound` where none of this name is stored, `.corrupt` where the log holds it no more: it is then
   ///   noted as lost, and its next sending is stored again.

@@ -75,7 +75,8 @@ package final class Batcher: Sendable {
       }
       guard let pause else { return }
       if pause > .zero {
-        let nanos = Int(clamping: pause.components.attoseconds / 1_000_000_000)
+        let (seconds, attoseconds) = pause.components
+        let nanos = Int(clamping: seconds) * 1_000_000_000 + Int(clamping: attoseconds / 1_000_000_000)
         self.queue.asyncAfter(deadline: .now() + .nanoseconds(nanos)) { self.work() }
       } else {
         self.queue.async { self.work() }

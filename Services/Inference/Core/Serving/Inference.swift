@@ -1,4 +1,5 @@
 package import Logging
+import Policy
 import Schemas
 package import ServiceKit
 import ServiceLifecycle
@@ -11,6 +12,8 @@ package final class Inference: Service {
 
   let models: ModelCache
   let batcher: Batcher
+  /// Requests that are here and have no answer yet.
+  let held = HeldRequests()
   private let metrics: MetricsRegistry
   private let logger: Logger
   private let counts = Mutex((requests: UInt64(0), expired: UInt64(0), refused: UInt64(0)))
@@ -32,13 +35,18 @@ package final class Inference: Service {
     }
   }
 
-  /// - Parameter arrival: when the request came; its budget counts from then.
+  /// - Parameters:
+  ///   - caller: whose requests are counted together.
+  ///   - arrival: when the request came; its budget counts from then.
   /// - Throws: ``InferenceError``.
-  func act(_ request: ActRequest, arrival: ContinuousClock.Instant) async throws(InferenceError)
-    -> ActResponse
-  {
+  func act(
+    _ request: ActRequest, of caller: String, arrival: ContinuousClock.Instant
+  ) async throws(InferenceError) -> ActResponse {
     self.counts.withLock { $0.requests += 1 }
     do {
+      let bytes = request.serializedSize
+      try self.held.take(bytes, of: caller)
+      defer { self.held.giveBack(bytes, of: caller) }
       guard let observation = request.observation else {
         throw InferenceError(.invalid, "A request has no observation.")
       }
@@ -47,6 +55,8 @@ package final class Inference: Service {
         throw InferenceError(.expired, "The time for the answer was over when the request was read.")
       }
       let model = try await self.models.model(request.modelVersion, before: deadline)
+      // What it cannot take waits for no worker.
+      try model.engine.requireValid(observation)
       let answer = try await self.batcher.act(observation, model: model, before: deadline)
       let micros = Self.micros(.now - arrival)
       model.answered(micros: micros)

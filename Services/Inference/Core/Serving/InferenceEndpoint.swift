@@ -1,12 +1,15 @@
+import Bus
 package import GRPCCore
 package import Schemas
+import Synchronization
 
 /// InferenceService over the models.
-package struct InferenceEndpoint: InferenceService.SimpleServiceProtocol {
+package final class InferenceEndpoint: InferenceService.SimpleServiceProtocol {
   /// Requests of one stream that are worked on at once; further ones wait in the transport's bounded window.
   static let streamDepth = 32
 
   private let inference: Inference
+  private let calls = Atomic<UInt64>(0)
 
   package init(inference: Inference) { self.inference = inference }
 
@@ -14,6 +17,7 @@ package struct InferenceEndpoint: InferenceService.SimpleServiceProtocol {
     request: RPCAsyncSequence<ActRequest, any Error>, response: RPCWriter<ActResponse>,
     context: ServerContext
   ) async throws {
+    let caller = self.caller(context)
     self.inference.batcher.streamsChanged(by: 1)
     defer { self.inference.batcher.streamsChanged(by: -1) }
     try await withThrowingTaskGroup(of: Void.self) { group in
@@ -25,7 +29,7 @@ package struct InferenceEndpoint: InferenceService.SimpleServiceProtocol {
           running -= 1
         }
         running += 1
-        group.addTask { try await response.write(await self.answer(message, arrival: arrival)) }
+        group.addTask { try await response.write(await self.answer(message, of: caller, arrival: arrival)) }
       }
       try await group.waitForAll()
     }
@@ -33,7 +37,7 @@ package struct InferenceEndpoint: InferenceService.SimpleServiceProtocol {
 
   package func predict(request: ActRequest, context: ServerContext) async throws -> ActResponse {
     do throws(InferenceError) {
-      return try await self.inference.act(request, arrival: .now)
+      return try await self.inference.act(request, of: self.caller(context), arrival: .now)
     } catch {
       throw error.status
     }
@@ -52,14 +56,22 @@ package struct InferenceEndpoint: InferenceService.SimpleServiceProtocol {
   ) async throws -> InferenceStatus { self.inference.status }
 
   /// An answer, whatever happens: one bad request does not end a robot's stream.
-  private func answer(_ request: ActRequest, arrival: ContinuousClock.Instant) async -> ActResponse {
+  private func answer(
+    _ request: ActRequest, of caller: String, arrival: ContinuousClock.Instant
+  ) async -> ActResponse {
     do throws(InferenceError) {
-      return try await self.inference.act(request, arrival: arrival)
+      return try await self.inference.act(request, of: caller, arrival: arrival)
     } catch {
       let status = error.status
       return ActResponse(
         requestID: request.requestID, modelVersion: request.modelVersion,
         code: UInt32(status.code.rawValue), message: status.message)
     }
+  }
+
+  /// Whose requests count together: those of a key, or of a call where there are no keys.
+  private func caller(_ context: ServerContext) -> String {
+    context.peerIdentity?.description
+      ?? "call \(self.calls.add(1, ordering: .relaxed).newValue)"
   }
 }
