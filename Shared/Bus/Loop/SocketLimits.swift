@@ -5,9 +5,11 @@ enum SocketLimits {
   static let callMessage = 32 << 20
   /// Bytes of the largest published message: events of trials, with room for one large image. A larger event is uploaded.
   static let topicMessage = 4 << 20
+  /// Bytes of the largest message that a service publishes unless it says otherwise: acknowledgements, alerts, progress.
+  static let boundTopicMessage = 32 << 10
   /// Bytes of the largest frame that a subscriber may send: topics are short, and so are handshakes.
   static let request = 2048
-  /// Bytes of one publisher's messages that wait in ZeroMQ while they are not read.
+  /// Bytes of one publisher's messages that wait in ZeroMQ while they are not read, and of those for one subscriber.
   static let waiting = 64 << 20
 
   /// ZeroMQ counts messages, not bytes.

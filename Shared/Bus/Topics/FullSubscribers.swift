@@ -1,4 +1,4 @@
-/// When a publisher waits for subscribers that are full, and when they miss messages instead.
+/// When a publisher that connects waits for services that are full, and when they miss messages instead.
 ///
 /// ZeroMQ does not say which subscriber is full, so waiting for one holds up all. It is worth while for one that is slow for a
 /// moment; for one that stays full the others wait ever more seldom.

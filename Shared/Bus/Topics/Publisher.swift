@@ -16,15 +16,18 @@ public enum Attachment: Sendable, Hashable {
 
 /// Publishes messages on topics, in order, each with a sequence number of its topic.
 ///
-/// A message reaches the subscribers that are connected; what must not be lost is recovered by its owner. When
-/// subscribers are slow, ``publish(_:to:)`` waits for room and then drops, and says so.
+/// A message reaches the subscribers that are connected; what must not be lost is recovered by its owner. Who binds waits for
+/// nobody: a subscriber that is full misses messages, and sees the gap. Who connects, a robot to its service, waits for
+/// room in ``publish(_:to:)`` and then drops, and says so.
 public final class Publisher: Sendable {
   public struct Configuration: Sendable, Hashable {
-    /// Messages for each subscriber, and before them for ZeroMQ, that may wait.
+    /// Messages that may wait for ZeroMQ, and in it for the service that the publisher connects to. Where it binds, as many
+    /// at once reach every subscriber that gets on, if the largest of them take no more than 32 MiB; 64 MiB may wait for one.
     public var queuedMessages = 1000
     /// Bytes that may wait for ZeroMQ.
     public var queuedBytes = 64 << 20
-    public var maxMessageBytes = SocketLimits.topicMessage
+    /// Bytes of the largest message; nil: 32 KiB where it binds, 4 MiB where it connects.
+    public var maxMessageBytes: Int?
     /// How long ``Publisher/publish(_:to:)`` waits for room before it drops the message.
     public var patience: Duration = .seconds(1)
     public var reconnectPause: Duration = .milliseconds(50)
@@ -39,6 +42,11 @@ public final class Publisher: Sendable {
     public var maxSubscribedBytes = 4 << 20
 
     public init() {}
+
+    func maxMessageBytes(_ attachment: Attachment) -> Int {
+      if let maxMessageBytes { return maxMessageBytes }
+      return if case .bind = attachment { SocketLimits.boundTopicMessage } else { SocketLimits.topicMessage }
+    }
   }
 
   private let connection: PublisherConnection

@@ -36,6 +36,7 @@ final class PublisherConnection: LoopDriver {
   let endpoint: Endpoint?
   private let identity: String
   private let configuration: Publisher.Configuration
+  private let maxMessageBytes: Int
   private let session = Mutex(UInt64.random(in: 1 ... .max))
   private let queue = Mutex(Queue())
   /// Of the loop only; locked because the compiler cannot know that.
@@ -61,9 +62,18 @@ final class PublisherConnection: LoopDriver {
     self.configuration = configuration
     self.sending = Mutex(Sending(full: FullSubscribers(patience: configuration.patience)))
     let socket = try Socket(ZMQ_XPUB, isolated: attachment.isolated)
-    // A full subscriber is an error that the loop waits on, not a silent loss.
-    try socket.set(ZMQ_XPUB_NODROP, Int32(1))
-    try socket.set(ZMQ_SNDHWM, Int32(clamping: configuration.queuedMessages))
+    self.maxMessageBytes = configuration.maxMessageBytes(attachment)
+    switch attachment {
+    case .bind:
+      // Who subscribes and does not read must hold up nobody. ZeroMQ learns of what was read in steps of half its mark.
+      let waiting = SocketLimits.waitingMessages(
+        atMost: configuration.queuedMessages * 2, of: self.maxMessageBytes)
+      try socket.set(ZMQ_SNDHWM, Int32(clamping: waiting))
+    case .connect:
+      // A full service is an error that the loop waits on, not a silent loss.
+      try socket.set(ZMQ_XPUB_NODROP, Int32(1))
+      try socket.set(ZMQ_SNDHWM, Int32(clamping: configuration.queuedMessages))
+    }
     try socket.set(ZMQ_LINGER, Int32(1000))
     try socket.set(ZMQ_RECONNECT_IVL, configuration.reconnectPause.wholeMilliseconds)
     try socket.set(ZMQ_RECONNECT_IVL_MAX, configuration.maxReconnectPause.wholeMilliseconds)
@@ -110,10 +120,10 @@ final class PublisherConnection: LoopDriver {
     guard topic.isValid else {
       throw BusError(.invalidTopic, "\"\(topic)\" is no topic: write parts without spaces between slashes.")
     }
-    guard payload.count <= self.configuration.maxMessageBytes else {
+    guard payload.count <= self.maxMessageBytes else {
       throw BusError(
         .tooLarge,
-        "A message of \(payload.count) bytes for \(topic) is above the limit of \(self.configuration.maxMessageBytes)."
+        "A message of \(payload.count) bytes for \(topic) is above the limit of \(self.maxMessageBytes)."
       )
     }
     if try self.append(payload, to: topic) { return }
@@ -297,7 +307,7 @@ final class PublisherConnection: LoopDriver {
     return (sent, sent > 0)
   }
 
-  /// A subscriber is full: see ``FullSubscribers``.
+  /// A service that this publisher connected to is full: see ``FullSubscribers``.
   private func bearBlock(_ sending: inout Sending) {
     guard sending.full.blocked(.now) else { return }
     BusMetrics.count(.publishDropped)
@@ -335,7 +345,7 @@ final class PublisherConnection: LoopDriver {
       interests.deadline = .now + AccessControl.interval
     }
     if let authenticator { interests.sockets.append((authenticator.socket.handle, ZMQ_POLLIN)) }
-    // XPUB calls itself writable although one subscriber is full: try again soon.
+    // XPUB calls itself writable although one service is full: try again soon.
     if hasMore { interests.deadline = .now + .milliseconds(2) }
     return interests
   }

@@ -33,10 +33,11 @@ struct FleetLoopSystem: BusSystem {
     receiving.queuedMessages = sending.queuedMessages
     // As many messages may wait in ZeroMQ as have 64 MiB.
     receiving.maxMessageBytes = max(bytes, 64 << 10)
-    let publisher = try Publisher(
-      .bind(Endpoint("tcp://127.0.0.1:0")), identity: "bench", configuration: sending)
-    let subscriber = try await Subscriber(
-      .connect([publisher.boundEndpoint]), topics: ["bench"], configuration: receiving)
+    // As robots do: who binds would not wait for its subscriber.
+    let subscriber = try Subscriber(
+      .bind(Endpoint("tcp://127.0.0.1:0")), topics: ["bench"], configuration: receiving)
+    let publisher = try await Publisher(
+      .connect([subscriber.boundEndpoint]), identity: "bench", configuration: sending)
     // Counts until a message of one byte; the first says that the subscription has arrived.
     let (subscribed, arrival) = AsyncStream.makeStream(of: Void.self)
     let reader = Task {
