@@ -3,7 +3,7 @@ import Testing
 
 @testable import IngestCore
 
-@Suite("ReadBudget")
+@Suite("ReadBudget", .timeLimit(.minutes(1)))
 struct ReadBudgetTests {
   /// Reads that were let in, in order, and stay until they are ended.
   private final class Reads: Sendable {
