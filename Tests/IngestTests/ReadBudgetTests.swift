@@ -1,3 +1,4 @@
+import Bus
 import GRPCCore
 import Testing
 
@@ -87,5 +88,7 @@ struct ReadBudgetTests {
     #expect(error?.code == .resourceExhausted)
     #expect(reads.budget.waiting == 0)
     await Self.end(first)
+    // By then the bus has ended whoever does not read.
+    #expect(ReadBudget.Limits().patience > CallLimits().idleLimit * 5 / 4)
   }
 }
