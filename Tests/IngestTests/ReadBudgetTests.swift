@@ -1,9 +1,10 @@
+import Bus
 import GRPCCore
 import Testing
 
 @testable import IngestCore
 
-@Suite("ReadBudget")
+@Suite("ReadBudget", .timeLimit(.minutes(1)))
 struct ReadBudgetTests {
   /// Reads that were let in, in order, and stay until they are ended.
   private final class Reads: Sendable {
@@ -87,5 +88,7 @@ struct ReadBudgetTests {
     #expect(error?.code == .resourceExhausted)
     #expect(reads.budget.waiting == 0)
     await Self.end(first)
+    // By then the bus has ended whoever does not read.
+    #expect(ReadBudget.Limits().patience > CallLimits().idleLimit * 5 / 4)
   }
 }

@@ -10,7 +10,7 @@ import Trials
 
 @testable import IngestCore
 
-@Suite("ReadTrials")
+@Suite("ReadTrials", .timeLimit(.minutes(1)))
 struct ReadTrialsTests {
   private struct Collector: RPCWriterProtocol {
     let events: Events

@@ -13,8 +13,8 @@ final class ReadBudget: Sendable {
     var bytes = 128 << 20
     /// Of one caller; one trial alone may be larger.
     var callerBytes = 32 << 20
-    /// How long one waits in line. Longer than the bus bears with a reader that does not read.
-    var patience: Duration = .seconds(90)
+    /// How long one waits in line. Longer than the bus bears with a reader that does not read: 5/4 of `CallLimits.idleLimit`.
+    var patience: Duration = .seconds(400)
   }
 
   private struct Waiter {

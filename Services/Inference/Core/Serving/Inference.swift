@@ -44,7 +44,7 @@ package final class Inference: Service {
   ) async throws(InferenceError) -> ActResponse {
     self.counts.withLock { $0.requests += 1 }
     do {
-      let bytes = request.serializedSize
+      let bytes = Self.bytes(of: request)
       try self.held.take(bytes, of: caller)
       defer { self.held.giveBack(bytes, of: caller) }
       guard let observation = request.observation else {
@@ -116,6 +116,15 @@ package final class Inference: Service {
         "inference_p99_seconds", to: model.p99Micros / 1e6, labels: ["version": model.version],
         help: "99th percentile of the service time of the newest 1000 answers.")
     }
+  }
+
+  /// What a request holds. The picture is counted beside the rest: encoding would copy it.
+  private static func bytes(of request: ActRequest) -> Int {
+    var rest = request
+    rest.observation?.image = []
+    rest.observation?.jointAngles = []
+    let joints = (request.observation?.jointAngles.count ?? 0) * MemoryLayout<Float>.size
+    return (request.observation?.image.count ?? 0) + joints + rest.serializedSize
   }
 
   private static func deadline(
