@@ -39,11 +39,13 @@ struct EchoService: RegistrableRPCService {
     case flood
     /// The peer's identity as text.
     case who
+    /// What handlers tell peers apart by.
+    case peer
 
     var descriptor: MethodDescriptor {
       let type: MethodDescriptor.RPCType =
         switch self {
-        case .unary, .fail, .hang, .sleep, .block, .spin, .who: .unary
+        case .unary, .fail, .hang, .sleep, .block, .spin, .who, .peer: .unary
         case .join: .clientStreaming
         case .split, .flood: .serverStreaming
         case .echo: .bidirectionalStreaming
@@ -115,6 +117,10 @@ struct EchoService: RegistrableRPCService {
     }
     Self.register(.who, with: &router) { _, writer, context in
       try await writer.write(Array(identityText(context).utf8))
+      return [:]
+    }
+    Self.register(.peer, with: &router) { _, writer, context in
+      try await writer.write(Array(context.remotePeer.utf8))
       return [:]
     }
     Self.register(.fail, with: &router) { _, _, _ in [:] }

@@ -1,6 +1,7 @@
 import Foundation
 import GRPCCore
 import Schemas
+import Synchronization
 import Testing
 
 @testable import Bus
@@ -133,6 +134,25 @@ struct LimitTests {
     #expect(server.log.count("cancelled") == 1)
     for peer in peers { peer.close() }
     #expect(await eventually { server.load.openCalls == 0 })
+    await server.stop()
+  }
+
+  @Test func `a handler can tell connections without keys apart, and calls of one belong together`()
+    async throws
+  {
+    let server = try await EchoServer()
+    let heard = Mutex<[String]>([])
+    for _ in 0..<2 {
+      try await withClient(server.endpoint) { client in
+        for _ in 0..<2 {
+          let answer = try await client.messages(.peer, [[1]])
+          heard.withLock { $0.append(String(decoding: answer.joined(), as: UTF8.self)) }
+        }
+      }
+    }
+    let names = heard.withLock { $0 }
+    #expect(names[0] == names[1] && names[2] == names[3] && names[0] != names[2], "\(names)")
+    #expect(names.allSatisfy { $0.hasPrefix("connection ") })
     await server.stop()
   }
 

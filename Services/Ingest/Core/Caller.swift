@@ -6,11 +6,8 @@ enum Caller {
   /// Its role and name; nil where there are no keys.
   static func name(_ context: ServerContext) -> String? { context.peerIdentity?.description }
 
-  /// Whose reads count together: those of a key, or of a connection where there are no keys. Nil where the bus names no connection.
-  static func reader(_ context: ServerContext) -> String? {
-    if let name = self.name(context) { return name }
-    return context.remotePeer == "zeromq" ? nil : context.remotePeer
-  }
+  /// Whose reads count together: those of a key, or of a connection where there are no keys.
+  static func reader(_ context: ServerContext) -> String { context.remotePeer }
 
   /// A robot may send only its own trials.
   /// - Throws: `RPCError` PERMISSION_DENIED.

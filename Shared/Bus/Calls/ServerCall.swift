@@ -10,6 +10,11 @@ final class ServerCall: Sendable {
   struct Key: Hashable, Sendable {
     let peer: ZeroMQBytes
     let id: UInt64
+
+    /// What a handler tells connections without keys apart by.
+    var connectionName: String {
+      "connection " + self.peer.array.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    }
   }
 
   let key: Key

@@ -555,7 +555,7 @@ actor ServerConnection: LoopDriver {
       await withServerContextRPCCancellationHandle { cancellation in
         call.entered(cancellation)
         var context = ServerContext(
-          descriptor: call.descriptor, remotePeer: call.identity?.description ?? "zeromq",
+          descriptor: call.descriptor, remotePeer: call.identity?.description ?? call.key.connectionName,
           localPeer: self.endpoint.description, cancellation: cancellation)
         context.transportSpecific = call.identity
         let writer = ServerWriter(call: call)

@@ -1,7 +1,6 @@
 import Bus
 package import GRPCCore
 package import Schemas
-import Synchronization
 
 /// InferenceService over the models.
 package final class InferenceEndpoint: InferenceService.SimpleServiceProtocol {
@@ -9,7 +8,6 @@ package final class InferenceEndpoint: InferenceService.SimpleServiceProtocol {
   static let streamDepth = 32
 
   private let inference: Inference
-  private let calls = Atomic<UInt64>(0)
 
   package init(inference: Inference) { self.inference = inference }
 
@@ -17,7 +15,8 @@ package final class InferenceEndpoint: InferenceService.SimpleServiceProtocol {
     request: RPCAsyncSequence<ActRequest, any Error>, response: RPCWriter<ActResponse>,
     context: ServerContext
   ) async throws {
-    let caller = self.caller(context)
+    // Whose requests count together: those of a key, or of a connection where there are no keys.
+    let caller = context.remotePeer
     self.inference.batcher.streamsChanged(by: 1)
     defer { self.inference.batcher.streamsChanged(by: -1) }
     try await withThrowingTaskGroup(of: Void.self) { group in
@@ -37,7 +36,7 @@ package final class InferenceEndpoint: InferenceService.SimpleServiceProtocol {
 
   package func predict(request: ActRequest, context: ServerContext) async throws -> ActResponse {
     do throws(InferenceError) {
-      return try await self.inference.act(request, of: self.caller(context), arrival: .now)
+      return try await self.inference.act(request, of: context.remotePeer, arrival: .now)
     } catch {
       throw error.status
     }
@@ -67,11 +66,5 @@ package final class InferenceEndpoint: InferenceService.SimpleServiceProtocol {
         requestID: request.requestID, modelVersion: request.modelVersion,
         code: UInt32(status.code.rawValue), message: status.message)
     }
-  }
-
-  /// Whose requests count together: those of a key, or of a call where there are no keys.
-  private func caller(_ context: ServerContext) -> String {
-    context.peerIdentity?.description
-      ?? "call \(self.calls.add(1, ordering: .relaxed).newValue)"
   }
 }
