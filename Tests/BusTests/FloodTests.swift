@@ -83,7 +83,7 @@ struct FloodTests {
   /// A message of frames of 1 MiB that never ends.
   private static func endless(_ first: [[UInt8]]) -> [[UInt8]] {
     let frame = RawConnection.message([[UInt8](repeating: 1, count: 1 << 20)], isOpen: true)
-    return [RawConnection.message(first, isOpen: true)] + Array(repeating: frame, count: 300)
+    return [RawConnection.message(first, isOpen: true)] + Array(repeating: frame, count: 400)
   }
 
   @Test func `a message that never ends ends its connection, and a server serves others`() async throws {
@@ -148,7 +148,7 @@ struct FloodTests {
     let subscriber = try Subscriber(.bind(Self.endpoint()), topics: ["a"], configuration: receiving)
     let publisher = try Publisher(.bind(Self.endpoint()), identity: "p", configuration: sending)
     let small = RawConnection.message([[UInt8](repeating: 0, count: 2000)], isOpen: true)
-    let frames = Array(repeating: Array(repeating: small, count: 500).flatMap { $0 }, count: 300)
+    let frames = Array(repeating: Array(repeating: small, count: 500).flatMap { $0 }, count: 400)
     for (endpoint, type, messages) in [
       (try await subscriber.boundEndpoint, "PUB", Self.endless([Array("a".utf8)])),
       (try await publisher.boundEndpoint, "SUB", frames),

@@ -1,3 +1,4 @@
+import CPoller
 import Foundation
 import GRPCCore
 import Schemas
@@ -104,6 +105,60 @@ struct LimitTests {
     peer.close()
     #expect(await eventually { server.load.unreadBytes == 0 })
     await server.stop()
+  }
+
+  @Test func `a peer that sends all that it has credit for, in as many calls as it may have, keeps them all`()
+    async throws
+  {
+    let server = try await EchoServer()
+    let peer = try RawPeer(.dealer, to: server.endpoint)
+    let calls = UInt64(1)...UInt64(CallLimits().maxOpenCallsPerPeer)
+    for id in calls {
+      var header = Self.opening(.echo, id: id)
+      (header.halfClose, header.hasMessage) = (false, false)
+      #expect(await peer.send(header))
+    }
+    /// One message that costs the whole credit: who has read it holds as much again.
+    func spend(_ credit: Int, on id: UInt64) async {
+      var header = CallFrame(kind: .data, callID: id)
+      header.hasMessage = true
+      let message = [UInt8](repeating: 1, count: credit - FlowControl.overhead)
+      #expect(await peer.send(header, message: message))
+    }
+    for id in calls { await spend(FlowControl.initialCredit, on: id) }
+    // The handlers answer until they wait for credit of their own, which never comes.
+    var pings = 0
+    while pings < 4, let frames = await peer.receive(within: .seconds(5)) {
+      let header = try CallFrame(serializedBytes: frames[0])
+      pings = header.kind == .ping ? pings + 1 : 0
+      guard header.kind != .status else {
+        Issue.record("\(header.statusMessage)")
+        break
+      }
+      if header.credit > 0 { await spend(Int(header.credit), on: header.callID) }
+    }
+    #expect(server.load.openCalls == calls.count)
+    #expect(server.load.unreadBytes > calls.count * FlowControl.initialCredit * 3 / 2)
+    peer.close()
+    await server.stop()
+  }
+
+  @Test func `what credit allows on one connection waits for a server that does not read yet`() async throws {
+    let limits = CallLimits()
+    #expect(Int(cpoller_most_undelivered) >= limits.maxUnreadBytesPerPeer + limits.maxMessageBytes)
+    let server = try ZeroMQServerTransport(bind: Endpoint("tcp://127.0.0.1:*"))
+    let endpoint = try await server.boundEndpoint
+    let peer = try RawPeer(.dealer, to: endpoint)
+    let message = [UInt8](repeating: UInt8(Status.Code.notFound.rawValue), count: 30 << 20)
+    for id in UInt64(1)...6 { #expect(await peer.send(Self.opening(.fail, id: id), message: message)) }
+    try await Task.sleep(for: .seconds(2))
+    try await serve(server, ZeroMQClientTransport(connect: endpoint), EchoLog()) { _, _ in
+      for _ in 1...6 {
+        let answer = try await peer.header(within: .seconds(10))
+        #expect(answer?.header.statusCode == UInt32(Status.Code.notFound.rawValue))
+      }
+    }
+    peer.close()
   }
 
   @Test func `calls are counted by peer`() async throws {
@@ -424,7 +479,7 @@ struct LimitTests {
     #expect(!modest.hasRoom(isReserved: false) && !modest.mayLeaveUnread(1 << 20))
     #expect(modest.hasRoom(isReserved: true))
     #expect(modest.beyondUnread.hasPrefix("All peers together"))
-    greedy.unread.add(70 << 20)
+    greedy.unread.add(130 << 20)
     #expect(greedy.beyondUnread.hasPrefix("robot/greedy has"))
   }
 

@@ -28,8 +28,8 @@ def attacks() -> list[Attack]:
         *[Attack(f"300,000 subscriptions, {name}", name, _subscriptions(key)) for name, key in PUBLISHERS.items()],
         Attack("subscribers that never read", "ingest", _never_read),
         Attack("bytes that are no ZMTP, every socket", "ingest", _greetings),
-        # A connection's 128 MiB, which malloc keeps for the next.
-        Attack("messages that never end", "ingest", _endless("ingest.rpc"), peak_megabytes=200, after_megabytes=160),
+        # A connection's 320 MiB, which malloc keeps for the next.
+        Attack("messages that never end", "ingest", _endless("ingest.rpc"), peak_megabytes=400, after_megabytes=360),
     ]
 
 

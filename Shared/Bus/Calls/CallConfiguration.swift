@@ -21,7 +21,8 @@ public struct CallLimits: Sendable, Hashable {
   /// And for all peers.
   public var maxQueuedBytes = 512 << 20
   /// Bytes of a peer's messages that handlers have not dealt with; then further ones end their call with RESOURCE_EXHAUSTED.
-  public var maxUnreadBytesPerPeer = 128 << 20
+  /// Credit allows less, see ``PeerBudget/hasRoomForWindow``; what comes on one connection is bounded above it in `CPoller.h`.
+  public var maxUnreadBytesPerPeer = 256 << 20
   /// And of all peers.
   public var maxUnreadBytes = 512 << 20
   /// A call on which neither side says anything for so long, or whose messages the client leaves unread for so long, is ended

@@ -63,9 +63,19 @@ final class PeerBudget: Sendable {
       && self.all.unread.bytes + bytes <= self.limits.maxUnreadBytes
   }
 
-  /// Whether another call's whole window fits, so that no well-behaved peer meets its limit.
+  /// Whether another call may have the whole window, so that a peer that keeps to its credit never meets its limit.
+  ///
+  /// Credit of `c` makes a server hold up to `2c`: a message of `c` bytes that the handler has, and as much that waits, since
+  /// credit came back with the first. Of `n` calls that a peer may have, `w` with a window `W` and the others with the initial
+  /// credit `i`, beside one message of the largest size `M`, which may go on the last byte of credit:
+  /// `2wW + 2(n - w)i + M <= limit`. By default `2·12·4 + 2·252·¼ + 32 = 254` of 256 MiB, so that 12 calls have a window.
+  /// Larger messages than credit covers, in several calls at a time, may meet the limit.
   var hasRoomForWindow: Bool {
-    (self.calls.load(ordering: .relaxed) + 1) * self.limits.windowBytes <= self.limits.maxUnreadBytesPerPeer
+    let windows = self.calls.load(ordering: .relaxed) + 1
+    let others = max(0, self.limits.maxOpenCallsPerPeer + self.limits.reservedCallsPerPeer - windows)
+    let window = max(self.limits.windowBytes, FlowControl.initialCredit)
+    return 2 * windows * window + 2 * others * FlowControl.initialCredit + self.limits.maxMessageBytes
+      <= self.limits.maxUnreadBytesPerPeer
       && self.all.unread.bytes < self.limits.maxUnreadBytes / 2
   }
 

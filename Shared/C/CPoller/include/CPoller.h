@@ -8,8 +8,9 @@ enum { cpoller_thread_prefix = 1 };
 
 // What libzmq may hold of a connection that was accepted, since the last message that was taken from it: bytes with what it keeps
 // beside them, and frames. A peer that sends more sends one message without end, or to nobody that reads; its connection ends.
+// A peer's credit allows 256 MiB and a message of 32 MiB more; a thousand buffers that libzmq keeps have 18 MiB.
 // A thousand messages, as many as may wait for a server, have 67,000 frames at most; dropping as many takes milliseconds.
-enum { cpoller_most_undelivered = 128 << 20, cpoller_most_frames = 100000 };
+enum { cpoller_most_undelivered = 320 << 20, cpoller_most_frames = 100000 };
 
 // A whole message that came on a connection was taken.
 void cpoller_delivered(int descriptor);
