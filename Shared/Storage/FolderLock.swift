@@ -17,8 +17,8 @@ public final class FolderLock: Sendable {
       throw StorageError(.fileSystem, "Cannot open \(path): \(String(cString: strerror(errno))).")
     }
     guard flock(self.descriptor, LOCK_EX | LOCK_NB) == 0 else {
+      // The descriptor is closed by `deinit`, which runs although this throws: all properties are set.
       let code = errno
-      close(self.descriptor)
       guard code == EWOULDBLOCK else {
         throw StorageError(.fileSystem, "Cannot lock \(path): \(String(cString: strerror(code))).")
       }
@@ -27,5 +27,5 @@ public final class FolderLock: Sendable {
     }
   }
 
-  deinit { close(self.descriptor) }
+  deinit { if self.descriptor >= 0 { close(self.descriptor) } }
 }

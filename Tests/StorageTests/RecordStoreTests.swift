@@ -1,5 +1,6 @@
 import Foundation
 import Storage
+import Synchronization
 import TestSupport
 import Testing
 
@@ -58,6 +59,24 @@ struct RecordStoreTests {
     let error = #expect(throws: StorageError.self) { try self.open() }
     #expect(error?.code == .inUse)
     #expect(error?.message.contains(self.folder.path) == true)
+    withExtendedLifetime(first) {}
+  }
+
+  @Test func `a lock that is refused closes its own descriptor only`() async throws {
+    let first = try FolderLock(folder: self.folder.path, owner: "ingest")
+    let folder = self.folder.path
+    let isOver = Atomic(false)
+    let refusing = Thread {
+      for _ in 0..<20_000 { _ = try? FolderLock(folder: folder, owner: "ingest") }
+      isOver.store(true, ordering: .relaxed)
+    }
+    refusing.start()
+    var stolen = 0
+    while !isOver.load(ordering: .relaxed) {
+      let descriptor = Foundation.open("/dev/null", O_RDONLY | O_CLOEXEC)
+      if close(descriptor) != 0 { stolen += 1 }
+    }
+    #expect(stolen == 0)
     withExtendedLifetime(first) {}
   }
 
