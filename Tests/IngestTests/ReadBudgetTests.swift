@@ -16,7 +16,7 @@ struct ReadBudgetTests {
     }
 
     /// Returns once the read was let in, or stands in line.
-    func begin(_ caller: String?, _ bytes: Int, _ name: String) async -> Task<Void, any Error> {
+    func begin(_ caller: String, _ bytes: Int, _ name: String) async -> Task<Void, any Error> {
       let (before, waiting) = (self.budget.bytes, self.budget.waiting)
       let task = Task {
         try await self.budget.during(caller, bytes: bytes) {
@@ -71,9 +71,9 @@ struct ReadBudgetTests {
 
   @Test func `one that waits can be cancelled, and lets in who waited behind it`() async throws {
     let reads = Reads()
-    let first = await reads.begin(nil, 90, "first")
-    let second = await reads.begin(nil, 20, "second")
-    let third = await reads.begin(nil, 10, "third")
+    let first = await reads.begin("a", 90, "first")
+    let second = await reads.begin("b", 20, "second")
+    let third = await reads.begin("c", 10, "third")
     #expect(reads.budget.bytes == 90 && reads.budget.waiting == 2)
     await Self.end(second)
     #expect(reads.budget.bytes == 100 && reads.budget.waiting == 0)
@@ -83,7 +83,7 @@ struct ReadBudgetTests {
 
   @Test func `one that waits too long is told so`() async throws {
     let reads = Reads(patience: .milliseconds(50))
-    let first = await reads.begin(nil, 100, "first")
+    let first = await reads.begin("a", 100, "first")
     let error = await #expect(throws: RPCError.self) { try await reads.budget.during("b", bytes: 1) {} }
     #expect(error?.code == .resourceExhausted)
     #expect(reads.budget.waiting == 0)

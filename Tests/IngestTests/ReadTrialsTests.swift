@@ -62,7 +62,7 @@ struct ReadTrialsTests {
     let reads = OpenReads()
     var readers: [Task<Void, any Error>] = []
     let places = AsyncStream<Void>.makeStream()
-    func read(_ caller: String?) {
+    func read(_ caller: String) {
       readers.append(
         Task {
           try await reads.during(caller) {
@@ -78,12 +78,12 @@ struct ReadTrialsTests {
     }
     let refused = await #expect(throws: RPCError.self) { try await reads.during("robot/a") {} }
     #expect(refused?.code == .resourceExhausted)
-    // Callers without a name are one, of whom more may read; but the last quarter is for those who have none.
-    for _ in OpenReads.limitPerCaller..<12 {
-      read(nil)
+    // The last quarter is for those who have none.
+    for place in OpenReads.limitPerCaller..<12 {
+      read("connection \(place / OpenReads.limitPerCaller)")
       await taken.next()
     }
-    await #expect(throws: RPCError.self) { try await reads.during(nil) {} }
+    await #expect(throws: RPCError.self) { try await reads.during("connection 1") {} }
     for caller in 12..<OpenReads.limit {
       read("trainer/\(caller)")
       await taken.next()

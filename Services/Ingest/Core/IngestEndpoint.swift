@@ -41,7 +41,7 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
   ) async throws {
     try await Failure.asStatus {
       let name = TrialName(robot: request.robot, trialID: request.trialID)
-      let caller = Caller.reader(context)
+      let caller = context.remotePeer
       try await self.reads.during(caller) {
         try await self.budget.during(caller, bytes: try await self.store.logBytes(of: name)) {
           try await response.write(contentsOf: try await self.store.trial(name).events)
@@ -62,7 +62,7 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: ReadTrialsRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws {
     try await Failure.asStatus {
-      let caller = Caller.reader(context)
+      let caller = context.remotePeer
       try await self.reads.during(caller) {
         for name in try await self.store.trials(ofSnapshot: request.snapshotID) {
           try Task.checkCancellation()

@@ -14,26 +14,25 @@ final class OpenReads: Sendable {
   private let open = Mutex<[String: Int]>([:])
 
   /// Runs `body` in one of the places.
-  /// - Parameter caller: nil where callers cannot be told apart: then all of them are one, of whom more may read.
+  /// - Parameter caller: a key's name, or a connection's where there are no keys.
   /// - Throws: `RPCError` RESOURCE_EXHAUSTED where there is none, and what `body` throws.
-  func during(_ caller: String?, _ body: () async throws -> Void) async throws {
-    let name = caller ?? ""
+  func during(_ caller: String, _ body: () async throws -> Void) async throws {
     try self.open.withLock { open in
-      let (all, own) = (open.values.reduce(0, +), open[name, default: 0])
+      let (all, own) = (open.values.reduce(0, +), open[caller, default: 0])
       let limit = own == 0 ? Self.limit : Self.common
-      guard all < limit, caller == nil || own < Self.limitPerCaller else {
+      guard all < limit, own < Self.limitPerCaller else {
         throw RPCError(
           code: .resourceExhausted,
           message: "\(all) calls read trials now, \(own) of them yours; at most \(Self.limit) may, "
             + "\(Self.limitPerCaller) of one caller, and the last \(Self.limit - Self.common) places are for callers that "
             + "have none. End one, or ask again later.")
       }
-      open[name] = own + 1
+      open[caller] = own + 1
     }
     defer {
       self.open.withLock { open in
-        let left = open[name, default: 1] - 1
-        open[name] = left == 0 ? nil : left
+        let left = open[caller, default: 1] - 1
+        open[caller] = left == 0 ? nil : left
       }
     }
     try await body()

@@ -19,7 +19,7 @@ final class ReadBudget: Sendable {
 
   private struct Waiter {
     var id: UInt64
-    var caller: String?
+    var caller: String
     var bytes: Int
     var continuation: CheckedContinuation<Void, any Error>
   }
@@ -43,11 +43,11 @@ final class ReadBudget: Sendable {
 
   /// Runs `body` once there is room.
   /// - Parameters:
-  ///   - caller: nil where callers cannot be told apart: then only the bytes of all count.
+  ///   - caller: a key's name, or a connection's where there are no keys.
   ///   - bytes: length of the trial's record in the log.
   /// - Throws: `RPCError` RESOURCE_EXHAUSTED where there was none in time, `CancellationError`, and what `body` throws.
   func during<Result>(
-    _ caller: String?, bytes: Int, _ body: () async throws -> Result
+    _ caller: String, bytes: Int, _ body: () async throws -> Result
   ) async throws -> Result {
     // Larger than all is as much as all.
     let bytes = min(bytes, self.limits.bytes)
@@ -56,7 +56,7 @@ final class ReadBudget: Sendable {
     return try await body()
   }
 
-  private func enter(_ caller: String?, _ bytes: Int) async throws {
+  private func enter(_ caller: String, _ bytes: Int) async throws {
     let id = self.state.withLock { state in
       defer { state.nextID += 1 }
       return state.nextID
@@ -84,13 +84,11 @@ final class ReadBudget: Sendable {
     }
   }
 
-  private func leave(_ caller: String?, _ bytes: Int) {
+  private func leave(_ caller: String, _ bytes: Int) {
     self.state.withLock { state in
       state.all -= bytes
-      if let caller {
-        let left = state.callers[caller, default: bytes] - bytes
-        state.callers[caller] = left == 0 ? nil : left
-      }
+      let left = state.callers[caller, default: bytes] - bytes
+      state.callers[caller] = left == 0 ? nil : left
       self.admit(&state)
     }
   }
@@ -99,8 +97,8 @@ final class ReadBudget: Sendable {
   private func admit(_ state: inout State) {
     var stay: [Waiter] = []
     for (index, waiter) in state.line.enumerated() {
-      let own = waiter.caller.map { state.callers[$0, default: 0] } ?? 0
-      if waiter.caller != nil, own > 0, own + waiter.bytes > self.limits.callerBytes {
+      let own = state.callers[waiter.caller, default: 0]
+      if own > 0, own + waiter.bytes > self.limits.callerBytes {
         stay.append(waiter)
         continue
       }
@@ -109,7 +107,7 @@ final class ReadBudget: Sendable {
         break
       }
       state.all += waiter.bytes
-      if let caller = waiter.caller { state.callers[caller] = own + waiter.bytes }
+      state.callers[waiter.caller] = own + waiter.bytes
       waiter.continuation.resume()
     }
     state.line = stay
