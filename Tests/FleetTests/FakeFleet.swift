@@ -6,6 +6,9 @@ import TestSupport
 
 @testable import FleetCore
 
+/// What a double says to what no test asks of it.
+private let notAsked = RPCError(code: .unimplemented, message: "nobody asks this here")
+
 /// A robot's agent that notes what it is asked.
 final class FakeRobot: RobotService.SimpleServiceProtocol {
   private let orders: [OpenOrder]
@@ -23,8 +26,6 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
     self.orders = orders
     self.state = Mutex(state)
   }
-
-  private var unused: RPCError { RPCError(code: .unimplemented, message: "nobody asks this here") }
 
   func stop(request: StopRequest, context: ServerContext) async throws -> RobotStatus {
     self.stopping.withLock { $0 += 1 }
@@ -51,12 +52,12 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
   }
 
   func nextWork(request: NextWorkRequest, context: ServerContext) async throws -> NextWorkResponse {
-    throw self.unused
+    throw notAsked
   }
   func control(
     request: RPCAsyncSequence<ControlRequest, any Error>, response: RPCWriter<ControlResponse>,
     context: ServerContext
-  ) async throws { throw self.unused }
+  ) async throws { throw notAsked }
   /// Lifts a stop, and nothing else.
   func resume(request: ResumeRequest, context: ServerContext) async throws -> RobotStatus {
     let state = self.state.withLock { state in
@@ -97,8 +98,6 @@ final class FakeMonitor: MonitorService.SimpleServiceProtocol {
     self.mayList = mayList
   }
 
-  private var unused: RPCError { RPCError(code: .unimplemented, message: "nobody asks this here") }
-
   func listRobots(request: ListRobotsRequest, context: ServerContext) async throws -> ListRobotsResponse {
     while !self.mayList() { try await Task.sleep(for: .milliseconds(20)) }
     return ListRobotsResponse(robots: self.robots.map { RobotRow(robot: $0, state: .idle) })
@@ -113,9 +112,9 @@ final class FakeMonitor: MonitorService.SimpleServiceProtocol {
 
   func listServices(
     request: ListServicesRequest, context: ServerContext
-  ) async throws -> ListServicesResponse { throw self.unused }
+  ) async throws -> ListServicesResponse { throw notAsked }
   func acknowledgeAlert(request: AcknowledgeAlertRequest, context: ServerContext) async throws -> Alert {
-    throw self.unused
+    throw notAsked
   }
   /// As the monitor does: no error where the robot is healthy.
   func resumeRobot(
@@ -127,13 +126,13 @@ final class FakeMonitor: MonitorService.SimpleServiceProtocol {
   }
   func watchAlerts(
     request: WatchAlertsRequest, response: RPCWriter<Alert>, context: ServerContext
-  ) async throws { throw self.unused }
+  ) async throws { throw notAsked }
   func watchRelease(
     request: WatchReleaseRequest, context: ServerContext
-  ) async throws -> WatchReleaseResponse { throw self.unused }
+  ) async throws -> WatchReleaseResponse { throw notAsked }
   func reportSafety(
     request: ReportSafetyRequest, context: ServerContext
-  ) async throws -> ReportSafetyResponse { throw self.unused }
+  ) async throws -> ReportSafetyResponse { throw notAsked }
 }
 
 /// A fleet of such peers on real sockets.

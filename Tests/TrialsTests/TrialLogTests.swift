@@ -1,5 +1,6 @@
 import Foundation
 import Schemas
+import SimulationKit
 import Storage
 import TestSupport
 import Testing
@@ -109,7 +110,7 @@ struct TrialLogTests {
   /// Flips, inserts, deletes and cuts bytes: opening never traps, and every trial whose bytes are whole is still read.
   @Test(arguments: 0..<40) func `random damage costs only what it hits`(seed: Int) async throws {
     try await withTemporaryFolder { folder in
-      var random = SplitMix(state: UInt64(seed))
+      var random = SimulationRandom(seed: UInt64(seed))
       let file = try Self.write(6, in: folder, steps: 1)
       for _ in 0..<10 {
         for name in try FileManager.default.contentsOfDirectory(atPath: folder.path) {
@@ -349,18 +350,6 @@ struct TrialLogTests {
 
   static func ids(_ log: TrialLog, _ file: String? = nil) throws -> [String] {
     try log.contents(of: file ?? log.currentFile).entries.map(\.name.trialID)
-  }
-}
-
-/// SplitMix64: the same numbers for the same seed.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    self.state &+= 0x9E37_79B9_7F4A_7C15
-    var z = self.state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
   }
 }
 
