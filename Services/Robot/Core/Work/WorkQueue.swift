@@ -301,12 +301,12 @@ package actor WorkQueue {
   private func saveTogether() async throws(RobotError) {
     guard self.written < self.changes else { return }
     await Task.yield()
+    defer { self.publish() }
     try self.save()
   }
 
   private func save() throws(RobotError) {
     guard self.written < self.changes else { return }
-    defer { self.publish() }
     let done = self.orders.filter(\.seeds.isEmpty)
     if done.count > Limits.rememberedOrders {
       let forgotten = Set(done.prefix(done.count - Limits.rememberedOrders).map(\.id))
