@@ -106,26 +106,6 @@ struct FailureTests {
     }
   }
 
-  @Test("a handler that never returns does not hold up the end of its server")
-  func handlerStays() async throws {
-    var configuration = ZeroMQServerTransport.Configuration()
-    configuration.gracePeriod = .milliseconds(100)
-    let server = try await EchoServer(configuration: configuration)
-    try await withClient(server.endpoint) { client in
-      let call = Task { try await client.messages(.block, [[1]]) }
-      #expect(await server.log.waits(for: "blocking"))
-      let end = Task {
-        try await server.shutDown()
-        server.log.note("ended")
-      }
-      let hasEnded = await server.log.waits(for: "ended", limit: .seconds(30))
-      server.log.gate.signal()
-      #expect(hasEnded)
-      try await end.value
-      await #expect(throws: RPCError.self) { try await call.value }
-    }
-  }
-
   @Test("a slow reader slows its writer")
   func backpressure() async throws {
     let server = try await EchoServer()

@@ -9,7 +9,7 @@ import Testing
 
 @Suite("What one peer may take", .timeLimit(.minutes(2)))
 struct LimitTests {
-  private static func limits(_ change: (inout ZeroMQServerTransport.Configuration) -> Void)
+  static func limits(_ change: (inout ZeroMQServerTransport.Configuration) -> Void)
     -> ZeroMQServerTransport.Configuration
   {
     var configuration = ZeroMQServerTransport.Configuration()
@@ -17,7 +17,7 @@ struct LimitTests {
     return configuration
   }
 
-  private static func opening(_ method: EchoService.Method, id: UInt64, credit: UInt64 = 0) -> CallFrame {
+  static func opening(_ method: EchoService.Method, id: UInt64, credit: UInt64 = 0) -> CallFrame {
     var header = CallFrame(kind: .open, callID: id, method: method.descriptor.fullyQualifiedMethod)
     header.hasMessage = true
     header.halfClose = true
@@ -349,6 +349,8 @@ struct LimitTests {
     for peer in peers { peer.close() }
     try await Task.sleep(for: .milliseconds(300))
     let server = try await EchoServer(transport)
+    // A connection that is made before they are read may have their descriptor, and nothing tells them from its own then.
+    try await Task.sleep(for: .milliseconds(300))
     try await withClient(endpoint) { try await $0.expect(.unary, [[9]], gives: [[9]]) }
     #expect(server.log.count("sleeping") == 0)
     await server.stop()
@@ -368,32 +370,6 @@ struct LimitTests {
     #expect(status.callID == 1 && status.statusCode == UInt32(Status.Code.deadlineExceeded.rawValue))
     #expect(await eventually { server.load.openCalls == 1 })
     peer.close()
-    await server.stop()
-  }
-
-  @Test func `a priority method runs while other handlers keep every thread busy`() async throws {
-    let server = try await EchoServer(
-      configuration: Self.limits { $0.priorityMethods = ["test.Echo/unary"] })
-    let cores = ProcessInfo.processInfo.activeProcessorCount
-    let busy = try RawPeer(.dealer, to: server.endpoint)
-    for id in 1...UInt64(2 * cores) {
-      #expect(await busy.send(Self.opening(.spin, id: id), message: [1]))
-    }
-    // Nothing of this test may need the pool meanwhile.
-    let answer: CallFrame? = await withCheckedContinuation { continuation in
-      let thread = Thread {
-        let end = ContinuousClock.now + .seconds(60)
-        while server.log.count("spinning") < cores, .now < end { Thread.sleep(forTimeInterval: 0.002) }
-        let peer = try? RawPeer(.dealer, to: server.endpoint)
-        let answer = peer?.exchange(Self.opening(.unary, id: 1), message: [9], within: .seconds(20))
-        peer?.close()
-        server.log.endSpinning()
-        continuation.resume(returning: answer)
-      }
-      thread.start()
-    }
-    #expect(answer?.statusCode == 0)
-    busy.close()
     await server.stop()
   }
 
