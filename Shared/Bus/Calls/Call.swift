@@ -140,7 +140,7 @@ final class Call<Inbound: InboundPart>: Sendable {
     await withTaskCancellationHandler {
       await withCheckedContinuation { continuation in
         let (goOn, needsRoom) = self.state.withLock { state in
-          let needsRoom = state.flow.maySend && !(self.budget?.hasRoom ?? true)
+          let needsRoom = state.flow.maySend && !self.hasRoom
           if state.flow.maySend && !needsRoom || state.writeError != nil || Task.isCancelled {
             return (true, false)
           }
@@ -176,6 +176,9 @@ final class Call<Inbound: InboundPart>: Sendable {
     }
     if bytes > 0 { budget.refund(queued: bytes) }
   }
+
+  /// Whether more may wait for the peer.
+  var hasRoom: Bool { self.budget?.hasRoom ?? true }
 
   /// There is room again, or there may be: who waits for it looks.
   func wakeWriters() {

@@ -65,6 +65,8 @@ actor ServerConnection: LoopDriver {
   private var nextProbe: ContinuousClock.Instant?
   private var peers: [PeerKey: PeerBudget] = [:]
   private var nextUpkeep: ContinuousClock.Instant?
+  /// Descriptors whose connections have ended, until another connection of this socket has them.
+  private var gone: Set<Int32> = []
   /// Calls whose writers wait for room, first come first served.
   private var waiting: [UInt64] = []
   private var nextRoomCheck: ContinuousClock.Instant?
@@ -157,19 +159,7 @@ actor ServerConnection: LoopDriver {
 
   private func takeTurn() -> Bool {
     while let authenticator, authenticator.turn() {}
-    var closed: Set<Int32> = []
-    while let event = self.monitor.next() {
-      switch event {
-      case .disconnected(let connection):
-        BusMetrics.count(.disconnects)
-        closed.insert(connection)
-        // The socket itself may learn of it a moment later.
-        if !self.calls.isEmpty { self.nextProbe = .now + .milliseconds(20) }
-      case .acceptFailed(let error): DescriptorLimit.acceptFailed(error, at: self.endpoint)
-      case .opened, .connected, .refused: break
-      }
-    }
-    if !closed.isEmpty { self.loseEnveloped(closed) }
+    self.watchConnections()
     let sent = self.sendOutgoing()
     var received = 0
     while received < Self.batch, let frames = self.socket.receive(limit: FrameCodec.mostFrames) {
@@ -178,6 +168,24 @@ actor ServerConnection: LoopDriver {
     }
     self.lookAtClock()
     return sent || received == Self.batch
+  }
+
+  private func watchConnections() {
+    var ended: Set<Int32> = []
+    while let event = self.monitor.next() {
+      switch event {
+      case .disconnected(let connection):
+        BusMetrics.count(.disconnects)
+        self.gone.insert(connection)
+        ended.insert(connection)
+        // The socket itself may learn of it a moment later.
+        if !self.calls.isEmpty { self.nextProbe = .now + .milliseconds(20) }
+      case .opened(let connection): self.gone.remove(connection)
+      case .acceptFailed(let error): DescriptorLimit.acceptFailed(error, at: self.endpoint)
+      case .connected, .refused: break
+      }
+    }
+    if !ended.isEmpty { self.loseEnveloped(ended) }
   }
 
   private func currentInterests() -> LoopInterests {
@@ -310,12 +318,14 @@ actor ServerConnection: LoopDriver {
     for call in self.calls.values where call.key.peer == peer { self.lose(call) }
   }
 
-  /// Connections of these descriptors are closed. A REQ socket cannot be probed: a ping would be its answer.
-  private func loseEnveloped(_ closed: Set<Int32>) {
+  /// Connections of these descriptors have ended. A REQ socket cannot be probed: a ping would be its answer.
+  private func loseEnveloped(_ ended: Set<Int32>) {
     for call in self.calls.values {
-      // The descriptor may be another connection's by now, and this call that one's.
-      guard let connection = call.connection, closed.contains(connection.descriptor),
-        czmq_cookie(connection.descriptor) != connection.cookie
+      guard let connection = call.connection, ended.contains(connection.descriptor) else { continue }
+      // Where another connection has the descriptor by now, the call may be that one's.
+      guard
+        self.gone.contains(connection.descriptor)
+          || czmq_cookie(connection.descriptor) != connection.cookie
       else { continue }
       self.lose(call)
     }
@@ -378,9 +388,12 @@ actor ServerConnection: LoopDriver {
       let error = RPCError(code: .alreadyExists, message: "The call's id is that of one that is still open.")
       return self.reject(key, isEnveloped: true, error)
     }
-    let connection = source.connection < 0 ? nil : (source.connection, czmq_cookie(source.connection))
     // ZeroMQ tells of the end of a connection before it hands over what had come on it.
-    guard connection?.1 != 0 else { return BusMetrics.count(.callsCancelled) }
+    if self.gone.contains(source.connection) {
+      // Another may have been accepted since this turn began.
+      self.watchConnections()
+      guard !self.gone.contains(source.connection) else { return BusMetrics.count(.callsCancelled) }
+    }
     var peer: PeerBudget?
     do throws(RPCError) {
       let userID = source.property("User-Id")
@@ -403,7 +416,7 @@ actor ServerConnection: LoopDriver {
         key: key, parts: parts, descriptor: descriptor, identity: identity, userID: userID, peer: budget,
         isReserved: isReserved,
         deadline: self.deadline(header, isReserved: isReserved),
-        connection: isEnveloped ? connection : nil,
+        connection: isEnveloped ? (source.connection, czmq_cookie(source.connection)) : nil,
         isEnveloped: isEnveloped, hasSingleResponse: header.singleResponse)
       self.begin(call, token: token, frame)
     } catch {
@@ -606,8 +619,7 @@ actor ServerConnection: LoopDriver {
     let before = self.waiting.count
     self.waiting.removeAll { id in
       guard let call = self.calls[id] else { return true }
-      let isPriority = self.configuration.priorityMethods.contains(call.descriptor.fullyQualifiedMethod)
-      guard call.peer.hasRoom(isReserved: isPriority) else { return false }
+      guard call.parts.hasRoom else { return false }
       call.parts.wakeWriters()
       return true
     }
