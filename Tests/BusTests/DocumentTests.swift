@@ -1,4 +1,4 @@
-import Bus
+@testable import Bus
 import Foundation
 import GRPCCore
 import Schemas
@@ -59,7 +59,8 @@ import Testing
       "\(limits.maxOpenCallsPerPeer), and as many of",
       "of \(limits.maxOpenCalls * 3 / 4) as are left", "(\(limits.maxOpenCalls), the last quarter",
       "unread at a server (\(limits.maxUnreadBytesPerPeer >> 20) MiB;",
-      "or all peers (\(limits.maxUnreadBytes >> 20) MiB)",
+      "or all peers (\(limits.maxUnreadBytes >> 20) MiB, the last eighth for",
+      "first \(FlowControl.initialCredit >> 10) KiB of a peer",
       "\(limits.reservedCalls) places of their own, \(limits.reservedCallsPerPeer) a peer",
       "\(limits.maxQueuedBytesPerPeer >> 20) MiB (of all peers: \(limits.maxQueuedBytes >> 20) MiB)",
       "for \(limits.idleLimit.components.seconds / 60) minutes",

@@ -18,8 +18,8 @@ struct ServerBudget: Sendable {
   let unread = ByteAccount()
 }
 
-/// What one peer makes a server hold. Each may take a share; what all may take together is bounded besides, but
-/// never for the first bytes of a peer that has nothing yet.
+/// What one peer makes a server hold. Each may take a share; what all may take together is bounded besides, but for the
+/// first ``floor`` bytes of each: a peer that has nothing yet is never shut out.
 final class PeerBudget: Sendable {
   /// For messages: "robot/r1".
   let name: String
@@ -46,21 +46,28 @@ final class PeerBudget: Sendable {
   /// Whether more may be queued: one message of any size fits while there is room at all, as with credit.
   /// - Parameter isReserved: for priority methods and statuses, which have room of their own.
   func hasRoom(isReserved: Bool) -> Bool {
-    let queued = self.queued.bytes
-    if queued < Self.floor { return true }
-    return queued < self.limits.maxQueuedBytesPerPeer + (isReserved ? Self.floor : 0)
-      && (isReserved || self.all.queued.bytes < self.limits.maxQueuedBytes)
+    self.queued.bytes < Self.floor
+      || self.hasShare(isReserved: isReserved)
+        && (isReserved || self.all.queued.bytes < self.limits.maxQueuedBytes)
+  }
+
+  /// Whether the peer itself may have more queued, whatever all have.
+  func hasShare(isReserved: Bool) -> Bool {
+    self.queued.bytes < max(Self.floor, self.limits.maxQueuedBytesPerPeer + (isReserved ? Self.floor : 0))
   }
 
   /// Whether statuses may still be queued. A peer that reads gets each; one that does not cannot fill memory with refusals.
   var takesStatuses: Bool { self.queued.bytes < self.limits.maxQueuedBytesPerPeer + 2 * Self.floor }
 
-  /// Whether the peer may send `bytes` more: the first message of a peer always fits.
+  /// Whether the peer may send `bytes` more. A peer's first message may be larger than its share; the last eighth of what all
+  /// may leave is for first messages, so that those who have much do not shut out who has nothing.
   func mayLeaveUnread(_ bytes: Int) -> Bool {
     let unread = self.unread.bytes
-    if unread == 0 || unread + bytes <= Self.floor { return true }
-    return unread + bytes <= self.limits.maxUnreadBytesPerPeer
-      && self.all.unread.bytes + bytes <= self.limits.maxUnreadBytes
+    if unread + bytes <= Self.floor { return true }
+    let isFirst = unread == 0
+    let most = self.limits.maxUnreadBytes
+    return (isFirst || unread + bytes <= self.limits.maxUnreadBytesPerPeer)
+      && self.all.unread.bytes + bytes <= (isFirst ? most : most - most / 8)
   }
 
   /// Whether another call may have the whole window, so that a peer that keeps to its credit never meets its limit.

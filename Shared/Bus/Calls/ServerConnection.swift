@@ -485,7 +485,7 @@ actor ServerConnection: LoopDriver {
   /// - Returns: whether it takes a place that is kept for such calls.
   private func admit(_ peer: PeerBudget, isPriority: Bool, isUrgent: Bool) throws(RPCError) -> Bool {
     let limits = self.configuration.limits
-    guard peer.hasRoom(isReserved: isPriority) || self.budget.queued.bytes >= limits.maxQueuedBytes else {
+    guard peer.hasShare(isReserved: isPriority) else {
       self.countRejected()
       throw RPCError(
         code: .resourceExhausted,
