@@ -14,7 +14,7 @@ final class FleetProcess: Sendable {
     self.folder = try TemporaryFolder()
     self.mark = arguments.firstIndex(of: "--data").map { arguments[$0 + 1] } ?? self.folder.path
     let process = Process()
-    process.executableURL = URL(filePath: Command.built("fleet"))
+    process.executableURL = URL(filePath: Program.built("fleet"))
     process.arguments = arguments
     let errors = "\(self.folder.path)/errors"
     _ = FileManager.default.createFile(atPath: errors, contents: nil)

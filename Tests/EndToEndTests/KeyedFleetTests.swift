@@ -31,13 +31,13 @@ struct KeyedFleetTests {
 
   private func keys(_ name: String) -> String { "\(self.folder.path)/keys/\(name)" }
 
-  private func fleet(_ arguments: String..., as name: String = "ops") async throws -> Command.Result {
-    try await Command.run(
-      Command.built("fleet"), arguments + ["--data", self.folder.path, "--keys", self.keys(name)])
+  private func fleet(_ arguments: String..., as name: String = "ops") async throws -> Program.Result {
+    try await Program.run(
+      Program.built("fleet"), arguments + ["--data", self.folder.path, "--keys", self.keys(name)])
   }
 
   private func keys(_ arguments: [String]) async throws -> String {
-    let result = try await Command.run(Command.built("fleet"), ["keys"] + arguments)
+    let result = try await Program.run(Program.built("fleet"), ["keys"] + arguments)
     try #require(result.status == 0, "\(result.errors)")
     return result.output.trimmingCharacters(in: .whitespacesAndNewlines)
   }
@@ -87,10 +87,10 @@ struct KeyedFleetTests {
         "bus.keys": self.keys("robot-1"), "robot.name": "robot-1", "robot.data": "\(self.folder.path)/robot",
         "robot.rpc": "ipc://\(self.folder.path)/robot-robot-1",
       ])
-    let program = try Command.start(
-      Command.root + "/.python/bin/python",
+    let program = try Program.start(
+      Program.root + "/.python/bin/python",
       [
-        Command.root + "/deploy/robots/synthetic", "--agent", "ipc://\(self.folder.path)/robot-robot-1",
+        Program.root + "/deploy/robots/synthetic", "--agent", "ipc://\(self.folder.path)/robot-robot-1",
         "--keys", self.keys("robot-1"), "--success", "1", "--parent", "\(getpid())",
       ])
     defer { program.terminate() }
@@ -133,13 +133,13 @@ struct KeyedFleetTests {
     for service in running.values { #expect(service.terminate() == 0) }
   }
 
-  private static func trials(_ listing: Command.Result) throws -> Int {
+  private static func trials(_ listing: Program.Result) throws -> Int {
     let page = try JSONSerialization.jsonObject(with: Data(listing.output.utf8)) as? [String: Any]
     return try #require(page?["trials"] as? [Any], "\(listing.errors)").count
   }
 
   private static func text(_ address: String) async throws -> String {
-    try await Command.run("/usr/bin/env", ["curl", "-s", "-m", "5", address]).output
+    try await Program.run("/usr/bin/env", ["curl", "-s", "-m", "5", address]).output
   }
 
   /// 0 where there is no such series.

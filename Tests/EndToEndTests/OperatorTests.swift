@@ -31,13 +31,13 @@ struct OperatorTests {
     #expect(fleet.leftBehind.isEmpty)
   }
 
-  private func fleet(_ arguments: String...) async throws -> Command.Result {
-    try await Command.run(Command.built("fleet"), arguments + ["--data", self.data])
+  private func fleet(_ arguments: String...) async throws -> Program.Result {
+    try await Program.run(Program.built("fleet"), arguments + ["--data", self.data])
   }
 
   private func json<Value: Decodable>(_ type: Value.Type, _ arguments: String...) async throws -> Value {
-    let result = try await Command.run(
-      Command.built("fleet"), arguments + ["--data", self.data, "--json"])
+    let result = try await Program.run(
+      Program.built("fleet"), arguments + ["--data", self.data, "--json"])
     return try JSONDecoder().decode(type, from: Data(result.output.utf8))
   }
 
@@ -239,12 +239,12 @@ struct OperatorTests {
     try await eventually("it is back", within: .seconds(60)) { try await self.fleet("status").status == 0 }
     // The page is where it was.
     #expect(try self.pageAddress() == page)
-    let answer = try await Command.run("/usr/bin/env", ["curl", "-s", "-m", "5", "http://\(page)/healthz"])
+    let answer = try await Program.run("/usr/bin/env", ["curl", "-s", "-m", "5", "http://\(page)/healthz"])
     #expect(answer.status == 0)
 
     // A robot that somebody else starts with this fleet's file works, and goes on.
-    let own = try Command.start(
-      Command.built("robot"),
+    let own = try Program.start(
+      Program.built("robot"),
       [
         "--config", "\(self.data)/config.json", "--set", "robot.name=own", "--set",
         "robot.data=\(self.folder.path)/own", "--set", "robot.rpc=ipc://\(self.folder.path)/own.sock",
@@ -267,8 +267,8 @@ struct OperatorTests {
       defer { kill(hung, SIGCONT) }
       // It promises 3 seconds; `timeout` ends it with 124 where it takes more than three times as long, which a machine that is
       // busy with other tests does not make it take.
-      let status = try await Command.run(
-        "/usr/bin/env", ["timeout", "10", Command.built("fleet"), "status", "--data", self.data])
+      let status = try await Program.run(
+        "/usr/bin/env", ["timeout", "10", Program.built("fleet"), "status", "--data", self.data])
       #expect(status.status == 1, "\(status.output)\(status.errors)")
       let line = status.output.split(separator: "\n").first { $0.contains(name) }
       #expect(line?.contains("hangs") == true, "\(status.output)")

@@ -16,7 +16,7 @@ struct UsageTests {
     (["status", "--data", "/nowhere"], "/nowhere is no fleet's folder"),
     (["keys", "new", "r", "--role", "king", "--keys", "/nowhere"], "no role"),
   ]) func `words that fleet does not know end with status 64`(words: [String], told: String) async throws {
-    let result = try await Command.run(Command.built("fleet"), words)
+    let result = try await Program.run(Program.built("fleet"), words)
     #expect(result.status == 64)
     #expect(result.errors.contains(told), "\(result.errors)")
   }
@@ -25,7 +25,7 @@ struct UsageTests {
     let folder = try TemporaryFolder()
     try #"{"ingest": {"rpc": "ipc://\#(folder.path)/none"}}"#.write(
       toFile: "\(folder.path)/config.json", atomically: true, encoding: .utf8)
-    let result = try await Command.run(Command.built("fleet"), ["trials", "--data", folder.path])
+    let result = try await Program.run(Program.built("fleet"), ["trials", "--data", folder.path])
     #expect(result.status == 1)
     #expect(result.errors.contains("fleet status --data \(folder.path)"), "\(result.errors)")
     #expect(!result.errors.contains("key"), "a fleet without keys has none that could be wrong")
@@ -36,8 +36,8 @@ struct UsageTests {
     let folder = try TemporaryFolder()
     try #"{"fleet": {"robots": ""}, "monitor": {"rpc": "ipc://\#(folder.path)/none"}}"#.write(
       toFile: "\(folder.path)/config.json", atomically: true, encoding: .utf8)
-    let result = try await Command.run(
-      Command.built("fleet"), words + ["--all", "--data", folder.path])
+    let result = try await Program.run(
+      Program.built("fleet"), words + ["--all", "--data", folder.path])
     #expect(result.status == 1)
     #expect(result.errors.contains("No robot is known"), "\(result.errors)")
     #expect(result.errors.contains("the monitor does not answer"), "\(result.errors)")
@@ -63,18 +63,18 @@ struct UsageTests {
 
   @Test(arguments: ["ingest", "training", "inference", "monitor", "rollout", "robot"])
   func `a service says which settings it knows, and refuses others`(service: String) async throws {
-    let program = Command.built(service)
-    let listing = try await Command.run(program, ["--list-settings"])
+    let program = Program.built(service)
+    let listing = try await Program.run(program, ["--list-settings"])
     #expect(listing.status == 0)
     #expect(listing.output.contains("\(service).data\t"))
-    let unknown = try await Command.run(program, ["--set", "\(service).datum=x"])
+    let unknown = try await Program.run(program, ["--set", "\(service).datum=x"])
     #expect(unknown.status == 64)
     #expect(unknown.errors.contains("\(service).data"), "\(unknown.errors)")
     let folder = try TemporaryFolder()
-    let malformed = try await Command.run(
+    let malformed = try await Program.run(
       program, ["--set", "\(service).rpc=tcp://nowhere", "--set", "\(service).data=\(folder.path)/data"])
     #expect(malformed.status == 1)
-    let unheard = try await Command.run("/usr/bin/env", ["FLEETLOOP_LOG_LEVLE=info", program])
+    let unheard = try await Program.run("/usr/bin/env", ["FLEETLOOP_LOG_LEVLE=info", program])
     #expect(unheard.status == 64)
     #expect(unheard.errors.contains("FLEETLOOP_LOG_LEVLE"), "\(unheard.errors)")
     #expect(malformed.errors.contains("tcp://HOST:PORT"), "\(malformed.errors)")

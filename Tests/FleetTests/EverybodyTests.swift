@@ -59,6 +59,19 @@ struct EverybodyTests {
     #expect(deeds.answers[0].detail.contains("nonsense"), "\(deeds.answers[0])")
   }
 
+  @Test func `more robots than the process has descriptors for are stopped all the same`() async throws {
+    let robots = Dictionary(uniqueKeysWithValues: (1...40).map { ("r\($0)", FakeRobot()) })
+    let fleet = try FakeFleet()
+    let result = try await fleet.run(robots: robots, services: [FakeMonitor()]) { _ in
+      try fleet.write(robots: robots.keys.sorted())
+      return try await Program.run(
+        "/usr/bin/prlimit",
+        ["--nofile=256", Program.built("fleet"), "robots", "stop", "--all", "--data", fleet.folder.path])
+    }
+    #expect(result.status == 0, "\(result.output) \(result.errors)")
+    #expect(robots.values.allSatisfy { $0.stops == 1 })
+  }
+
   @Test func `nobody is no success`() async throws {
     await #expect {
       try await FakeFleet().run(robots: [:], services: [FakeMonitor()]) { try await self.stopAll($0) }

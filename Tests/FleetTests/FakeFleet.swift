@@ -1,4 +1,5 @@
 import Bus
+import Foundation
 import GRPCCore
 import Schemas
 import Synchronization
@@ -140,6 +141,16 @@ struct FakeFleet: Sendable {
   let folder: TemporaryFolder
 
   init() throws { self.folder = try TemporaryFolder() }
+
+  /// Writes the configuration by which commands find it.
+  func write(robots: [String]) throws {
+    let services = self.socket("services")
+    let settings = [
+      "fleet": ["robots": robots.joined(separator: ","), "sockets": self.folder.path],
+      "monitor": ["rpc": services], "ingest": ["rpc": services],
+    ]
+    try JSONEncoder().encode(settings).write(to: URL(filePath: "\(self.folder.path)/config.json"))
+  }
 
   private func socket(_ name: String) -> String { "ipc://\(self.folder.path)/\(name)" }
 

@@ -3,7 +3,7 @@ package import GRPCCore
 package import Schemas
 import ServiceKit
 
-/// Clients of every service of a fleet, over one connection each.
+/// Clients of every service of a fleet, over one connection each, and lines to its robots.
 package struct FleetClients: Sendable {
   package typealias Connection = GRPCClient<ZeroMQClientTransport>
 
@@ -13,11 +13,9 @@ package struct FleetClients: Sendable {
   package let monitor: MonitorService.Client<ZeroMQClientTransport>
   package let rollout: RolloutService.Client<ZeroMQClientTransport>
   package let registry: ModelRegistryService.Client<ZeroMQClientTransport>
-  package let robots: [String: RobotService.Client<ZeroMQClientTransport>]
-  /// Robots of the fleet's configuration, in its order; not all of them need to be among ``robots``.
+  package let robots: RobotLines
+  /// Robots of the fleet's configuration, in its order; not all of them need to have an address.
   package let robotNames: [String]
-  /// Why a robot of the configuration cannot be called.
-  let unreachable: [String: String]
   private let connections: [Connection]
 
   private init(
@@ -37,19 +35,8 @@ package struct FleetClients: Sendable {
     let rollout = try connect(endpoint(EndpointSettings.rolloutRPC), to: "rollout")
     self.rollout = .init(wrapping: rollout)
     self.registry = .init(wrapping: rollout)
-    var agents: [String: RobotService.Client<ZeroMQClientTransport>] = [:]
-    // One whose endpoint is wrong must not keep the others from being stopped.
-    var unreachable: [String: String] = [:]
-    for (robot, endpoint) in robots {
-      do {
-        agents[robot] = .init(wrapping: try connect(endpoint, to: robot))
-      } catch {
-        unreachable[robot] = "cannot be called at \(endpoint): \(error)"
-      }
-    }
-    self.robots = agents
+    self.robots = RobotLines(robots, keys: keys)
     self.robotNames = robotNames
-    self.unreachable = unreachable
     self.connections = connections
   }
 

@@ -1,10 +1,8 @@
-import Bus
 import GRPCCore
-import Schemas
 
-/// Asking several robots at once: one that does not answer holds up no other.
+/// Asking several robots at once: one that does not answer holds up no other, while there are lines for all.
 extension FleetClients {
-  typealias Robot = RobotService.Client<ZeroMQClientTransport>
+  typealias Robot = RobotLines.Robot
 
   /// What became of the question to one robot.
   struct RobotAnswer<Answer: Sendable>: Sendable {
@@ -30,8 +28,7 @@ extension FleetClients {
       for (index, name) in names.enumerated() {
         group.addTask {
           do {
-            guard let robot = self.robots[name] else { throw self.unknown(name) }
-            return (index, RobotAnswer(robot: name, result: .success(try await call(robot))))
+            return (index, RobotAnswer(robot: name, result: .success(try await self.robots.ask(name, call))))
           } catch {
             return (index, RobotAnswer(robot: name, result: .failure(error)))
           }
@@ -39,14 +36,5 @@ extension FleetClients {
       }
       return await group.reduce(into: []) { $0.append($1) }.sorted { $0.0 < $1.0 }.map(\.1)
     }
-  }
-
-  private func unknown(_ name: String) -> FleetError {
-    if let why = self.unreachable[name] { return FleetError(.refused, why) }
-    let known = self.robots.keys.sorted().prefix(20).joined(separator: ", ")
-    return FleetError(
-      .refused,
-      "no address: fleet.robots in the fleet's config.json needs \(name)=tcp://HOST:PORT; it has one for "
-        + (known.isEmpty ? "no robot" : known))
   }
 }

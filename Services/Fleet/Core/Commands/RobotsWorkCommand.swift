@@ -78,7 +78,7 @@ extension Robots {
     private static func robots(
       _ clients: FleetClients, named: [String], task: String, standingStill: Bool
     ) async throws -> [String] {
-      let names = named.isEmpty ? clients.robots.keys.sorted() : named
+      let names = named.isEmpty ? clients.robots.names : named
       let answers = await clients.ask(robots: names) {
         try await $0.getStatus(.init(), options: .within(.seconds(3)))
       }

@@ -81,7 +81,7 @@ package struct Work: AsyncParsableCommand {
     ) async throws -> [String: Int] {
       let progress = ProgressReport()
       let patience = Patience(progress: progress)
-      let robots = clients.robots.keys.sorted()
+      let robots = clients.robots.names
       var watch = WorkWatch(work)
       while true {
         let (lines, silent) = await Work.open(clients, robots: robots)

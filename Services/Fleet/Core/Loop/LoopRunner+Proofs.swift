@@ -189,10 +189,9 @@ extension LoopRunner {
   func count() async throws {
     var filed: UInt64 = 0
     try await Deadline.wait(for: "empty spools", limit: .seconds(60)) {
-      var statuses: [RobotStatus] = []
-      for robot in self.clients.robots.values {
-        statuses.append(try await robot.getStatus(.init(), options: .within(.seconds(10))))
-      }
+      let statuses = try await self.clients.ask(robots: self.clients.robots.names) {
+        try await $0.getStatus(.init(), options: .within(.seconds(10)))
+      }.map { try $0.result.get() }
       filed = statuses.reduce(0) { $0 + $1.filed }
       return statuses.allSatisfy { ($0.heartbeat?.spooledTrials ?? 0) == 0 && $0.running == 0 }
     }

@@ -152,13 +152,12 @@ package struct WorkDispatcher: Sendable {
   }
 
   private func send(_ assignment: WorkBook.Assignment) async throws {
-    guard let robot = self.clients.robots[assignment.robot] else {
-      throw FleetError(.refused, "No robot is called \(assignment.robot).")
-    }
     let order = WorkOrder(
       orderID: assignment.orderID, task: assignment.unit.task, mode: assignment.unit.mode,
       seeds: [assignment.unit.seed], maxSteps: self.maximumSteps, options: assignment.unit.options)
-    _ = try await robot.enqueue(order, options: .within(.seconds(5)))
+    _ = try await self.clients.robots.ask(assignment.robot) {
+      try await $0.enqueue(order, options: .within(.seconds(5)))
+    }
   }
 
   /// Tells robots to drop what was taken back from them; one that does not answer is asked in the next round.

@@ -1,25 +1,25 @@
-import Foundation
+public import Foundation
 
 /// Programs as a person runs them.
-enum Command {
-  struct Result: Sendable {
-    var status: Int32
-    var output: String
-    var errors: String
+public enum Program {
+  public struct Result: Sendable {
+    public var status: Int32
+    public var output: String
+    public var errors: String
   }
 
   /// The repository.
-  static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+  public static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().path
 
   /// One of the product's executables, built beside the tests.
-  static func built(_ name: String) -> String {
+  public static func built(_ name: String) -> String {
     URL(filePath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
       .appending(path: name).path
   }
 
   /// Starts a program whose words nobody reads.
-  static func start(_ program: String, _ arguments: [String]) throws -> Process {
+  public static func start(_ program: String, _ arguments: [String]) throws -> Process {
     let process = Process()
     process.executableURL = URL(filePath: program)
     process.arguments = arguments
@@ -30,7 +30,7 @@ enum Command {
   }
 
   /// Runs a program to its end.
-  static func run(_ program: String, _ arguments: [String]) async throws -> Result {
+  public static func run(_ program: String, _ arguments: [String]) async throws -> Result {
     // Threads of their own: waiting and reading block, and must not hold up the Swift pool.
     try await withCheckedThrowingContinuation { continuation in
       Thread.detachNewThread {
@@ -57,13 +57,13 @@ enum Command {
 }
 
 /// Ports of loopback that nobody uses.
-enum FreePorts {
+public enum FreePorts {
   /// Below those that Linux gives to whoever asks for any port (32768 and up): what else runs beside the test opens sockets
   /// of that kind all the time, and would take one of ours between now and the moment when its service binds it.
   private static let range: ClosedRange<UInt16> = 20_000...31_999
 
   /// - Returns: the endpoint of each.
-  static func take(_ count: Int) throws -> (Int) -> String {
+  public static func take(_ count: Int) throws -> (Int) -> String {
     var ports: Set<UInt16> = []
     for _ in 0..<1_000 where ports.count < count {
       let port = UInt16.random(in: Self.range)
