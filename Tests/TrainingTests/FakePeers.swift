@@ -62,6 +62,11 @@ final class FakeRegistry: ModelRegistryService.SimpleServiceProtocol {
   let store: ArtifactStore
   let trust: ModelTrust
   private let order = Mutex<[String]>([])
+  enum Refusal: Sendable { case code(RPCError.Code), silence }
+  /// What models that come next meet, before one is taken.
+  let refusals = Mutex<ArraySlice<Refusal>>([])
+  /// Models that came, taken or not.
+  let attempts = Mutex(0)
 
   init(folder: String, trust: ModelTrust) throws {
     self.store = try ArtifactStore(folder: folder)
@@ -71,6 +76,12 @@ final class FakeRegistry: ModelRegistryService.SimpleServiceProtocol {
   func registerModel(
     request: RPCAsyncSequence<ModelChunk, any Error>, context: ServerContext
   ) async throws -> RegisterModelResponse {
+    self.attempts.withLock { $0 += 1 }
+    switch self.refusals.withLock({ $0.popFirst() }) {
+    case .code(let code): throw RPCError(code: code, message: "not now")
+    case .silence: try await Task.sleep(for: .seconds(3_600))
+    case nil: break
+    }
     var receiver = ArtifactReceiver(into: self.store, trust: self.trust)
     for try await chunk in request { try receiver.receive(chunk) }
     let version = try self.trust.verify(try receiver.finish()).version

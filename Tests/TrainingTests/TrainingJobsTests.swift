@@ -185,6 +185,37 @@ import Testing
     #expect(ingest.queries.withLock { $0.count } == 2, "a job keeps its snapshot over a restart")
   }
 
+  @Test func `what was learned waits for a registry that is slow, busy or set up wrongly`() async throws {
+    let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))
+    try await self.withTraining(ingest) { client, registry in
+      registry.refusals.withLock {
+        $0 = [.code(.resourceExhausted), .code(.deadlineExceeded), .code(.permissionDenied)]
+      }
+      let job = try await self.finish(client, client.startTraining(self.request(.pretrain, "v1", steps: 2)))
+      #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
+      #expect(registry.attempts.withLock { $0 } == 4 && ingest.reads.withLock { $0 } == 1)
+      // What it never takes ends the job.
+      registry.refusals.withLock { $0 = [.code(.alreadyExists)] }
+      let other = try await self.finish(
+        client, client.startTraining(self.request(.pretrain, "v2", steps: 2)))
+      #expect(other.progress?.state == .failed)
+    }
+  }
+
+  @Test func `a process that ends while the registry has the model loses no model`() async throws {
+    let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))
+    try await self.withTraining(ingest) { client, registry in
+      registry.refusals.withLock { $0 = [.silence] }
+      _ = try await client.startTraining(self.request(.pretrain, "v1", steps: 2))
+      while registry.attempts.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(10)) }
+    }
+    try await self.withTraining(ingest) { client, _ in
+      let job = try await self.finish(client, try await client.listJobs(ListJobsRequest()).jobs[0])
+      #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
+    }
+    #expect(ingest.reads.withLock { $0 } == 1, "what was learned is not learned again")
+  }
+
   @Test func aCancelledJobMakesNoModelAndFreesItsVersion() async throws {
     let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))
     try await self.withTraining(ingest) { client, registry in

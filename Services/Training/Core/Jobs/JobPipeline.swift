@@ -1,3 +1,4 @@
+internal import GRPCCore
 internal import Logging
 internal import Policy
 internal import Schemas
@@ -45,18 +46,32 @@ struct JobPipeline: Sendable {
       saveCheckpoint: { try store.saveCheckpoint($0, of: job.jobID) }, tell: tell,
       warn: { logger.warning("\($0)", metadata: ["job": "\(job.jobID)"]) })
     let result = try await offPool("fleetloop.training.optimisation") { try optimisation.run() }
-    let serial = (try await control.retrying { try await self.peers.models() }.map(\.serial).max() ?? 0) + 1
+    tell(TrainingProgress(state: .registering))
+    let models = try await control.insisting(failed: self.waits(tell)) { try await self.peers.models() }
+    let serial = (models.map(\.serial).max() ?? 0) + 1
     let manifest = try await self.shelf.keep(
       self.manifest(request, configuration, network, snapshot, missing, serial, result), files: result.files)
     return try await self.register(manifest, control, tell)
   }
 
   private func register(
-    _ manifest: ModelManifest, _ control: JobControl, _ tell: @Sendable (TrainingProgress) -> Void
+    _ manifest: ModelManifest, _ control: JobControl, _ tell: @escaping @Sendable (TrainingProgress) -> Void
   ) async throws -> ModelManifest {
     tell(TrainingProgress(state: .registering))
-    try await control.retrying { try await self.shelf.register(manifest.version) }
+    try await control.insisting(failed: self.waits(tell)) {
+      try await self.shelf.register(manifest.version)
+    }
     return manifest
+  }
+
+  /// Says why the registry has not got the model yet.
+  private func waits(
+    _ tell: @escaping @Sendable (TrainingProgress) -> Void
+  ) -> @Sendable (RPCError) -> Void {
+    { error in
+      tell(
+        TrainingProgress(state: .registering, error: "The registry did not take it yet: \(error.message)"))
+    }
   }
 
   private func load(

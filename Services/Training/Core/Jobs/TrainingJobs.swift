@@ -227,8 +227,9 @@ package actor TrainingJobs: Service {
       self.logger.info("model registered", metadata: ["job": "\(id)", "version": "\(manifest.version)"])
     case .failure(let error):
       let code = (error as? TrainingError)?.code
-      // Not the job's end: it is done again at the next start.
-      if code == .interrupted || (self.isEnding && error is CancellationError) { return }
+      // Not the job's end: it goes on at the next start. While the process ends, calls fail in many ways.
+      let isEnding = self.isEnding || Task.isCancelled || Task.isShuttingDownGracefully
+      if code == .interrupted || (isEnding && code != .cancelled) { return }
       if code != .cancelled {
         self.logger.error("job failed", metadata: ["job": "\(id)", "error": "\(TrainingError.text(error))"])
       }
