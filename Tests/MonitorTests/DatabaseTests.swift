@@ -9,9 +9,13 @@ import Testing
 
 @Suite("A monitor whose database fails")
 struct DatabaseTests {
-  /// Keeps nothing, and can be told to fail; as the real one, it writes nothing where only presence differs.
+  /// Keeps what it is given last, and can be told to fail; as the real one, it writes nothing where only presence differs.
   private final class Store: MonitorStoring {
     private let isFull = Mutex(false)
+    private let last = Mutex<MonitorState?>(nil)
+
+    /// What was stored last.
+    var kept: MonitorState? { self.last.withLock { $0 } }
 
     func set(full: Bool) { self.isFull.withLock { $0 = full } }
 
@@ -21,6 +25,7 @@ struct DatabaseTests {
     func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) -> Bool {
       guard new.robots != old.robots || new.alerts != old.alerts else { return false }
       if self.isFull.withLock({ $0 }) { throw MonitorError(.storage, "The test's disk is full.") }
+      self.last.withLock { $0 = new }
       return true
     }
   }
@@ -43,7 +48,7 @@ struct DatabaseTests {
     let monitor = try self.monitor(store, vitals)
     try await monitor.hear(Self.beat("a"))
     store.set(full: true)
-    await #expect(throws: MonitorError.self) { try await monitor.hear(Self.beat("a", .stopped)) }
+    try await monitor.hear(Self.beat("a", .stopped))
     #expect(vitals.broken == Self.broken)
     // Where nothing had to be written, nobody knows whether it could be.
     try await monitor.hear(Self.beat("a"))
@@ -71,6 +76,37 @@ struct DatabaseTests {
     store.set(full: false)
     try await monitor.tick()
     #expect(vitals.broken.isEmpty)
+  }
+
+  @Test func `what is seen is shown and told though it cannot be stored, and stored once it can`()
+    async throws
+  {
+    let store = Store()
+    let vitals = Vitals()
+    let monitor = try self.monitor(store, vitals)
+    try await monitor.hear(Self.beat("a", .working))
+    try await monitor.hear(HealthAnswer.serving, of: "ingest")
+    store.set(full: true)
+    try await monitor.hear(Self.beat("a", .stopped))
+    try await monitor.hear(HealthAnswer.notServing("disk"), of: "ingest")
+    let event = SafetyEvent(robot: "a", kind: "orders-lost", detail: "disk", session: 1, number: 1)
+    try await monitor.hear(TelemetryEvent(event: .safety(event)))
+    try await monitor.hear(Self.beat("b"))
+    #expect(await monitor.rows.map(\.robot) == ["a", "b"])
+    #expect(await monitor.rows.map(\.state) == [.stopped, .idle])
+    #expect(await monitor.services.first { $0.service == "ingest" }?.state != .serving)
+    #expect(await monitor.snapshot.alerts.list(includeResolved: false).contains { $0.robot == "a" })
+    // Nobody is told that it is kept.
+    await #expect(throws: MonitorError.self) {
+      _ = try await monitor.hear(ReportSafetyRequest(robot: "a", events: [event]))
+    }
+    await #expect(throws: MonitorError.self) { try await monitor.tick() }
+    store.set(full: false)
+    try await monitor.tick()
+    #expect(vitals.broken.isEmpty)
+    #expect(try await monitor.hear(ReportSafetyRequest(robot: "a", events: [event])) == 1)
+    #expect(store.kept?.robots.keys.sorted() == ["a", "b"])
+    #expect(store.kept?.alerts.list(includeResolved: false).contains { $0.robot == "a" } == true)
   }
 
   @Test func `the page says that the state cannot be written`() async throws {

@@ -4,7 +4,11 @@ package import ServiceKit
 package import Statistics
 package import Storage
 
-/// The owner of the state: each change is durable before it is answered or published.
+/// The owner of the state: what somebody asks for is durable before it is answered or published.
+///
+/// What is only seen, a robot's heartbeat or a service's silence, is shown and told whatever the disk says: a monitor that can
+/// write nothing must not show yesterday as today. It is written once the disk takes it again; after a restart before that it
+/// is seen anew.
 package actor Monitor {
   private let store: any MonitorStoring
   private let runtime: Runtime
@@ -14,6 +18,10 @@ package actor Monitor {
   private let rule: RegressionWatch
   private let executor: any SerialExecutor
   private var state: MonitorState
+  /// What the store holds of it.
+  private var stored: MonitorState
+  /// Whether the store lacks something of it.
+  private var isAhead = false
   private var watchers: [Int: AsyncStream<Alert>.Continuation] = [:]
   private var watcherCount = 0
   /// Ingest's and rollout's last words.
@@ -48,8 +56,9 @@ package actor Monitor {
     self.runtime = runtime
     self.executor = runtime.makeSerialExecutor("fleetloop.monitor.state")
     self.startedUnixNanos = runtime.unixNanos()
-    self.state = try store.load()
-    self.state.limits = limits
+    self.stored = try store.load()
+    self.stored.limits = limits
+    self.state = self.stored
     for damage in try store.damages() { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
     // What falls out is asked for by RPC: alerts by ListAlerts, directives come again with the next round.
     (self.changes, self.continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(10_000))
@@ -57,15 +66,37 @@ package actor Monitor {
 
   package var snapshot: MonitorState { self.state }
 
-  /// Makes one transition: stored first, then in force, then told.
+  /// Makes a transition that somebody asks for: stored first, then in force, then told.
+  /// - Throws: what the transition throws; ``MonitorError`` `.storage` where it cannot be stored: then nothing has changed.
   @discardableResult
   package func change<Result>(
     _ transition: (inout MonitorState, _ now: Int64, _ salt: String) throws(MonitorError) -> Result
   ) throws(MonitorError) -> Result {
+    try self.make(transition, durably: true)
+  }
+
+  /// Makes a transition that only follows what is seen: in force and told also where it cannot be stored yet.
+  /// - Throws: what the transition throws.
+  @discardableResult
+  private func see<Result>(
+    _ transition: (inout MonitorState, _ now: Int64, _ salt: String) throws(MonitorError) -> Result
+  ) throws(MonitorError) -> Result {
+    try self.make(transition, durably: false)
+  }
+
+  private func make<Result>(
+    _ transition: (inout MonitorState, _ now: Int64, _ salt: String) throws(MonitorError) -> Result,
+    durably: Bool
+  ) throws(MonitorError) -> Result {
     var new = self.state
     let result = try transition(&new, self.runtime.unixNanos(), self.salt())
-    guard new != self.state else { return result }
-    try self.save(new, replacing: self.state)
+    // What was seen before and is not stored yet is no news, but nobody may be told that it is kept.
+    guard new != self.state || durably && self.isAhead else { return result }
+    do { try self.save(new) } catch {
+      // `vitals` say it otherwise: the service is not serving, and the page tells why.
+      if durably { throw error }
+      self.isAhead = true
+    }
     let old = self.state
     self.state = new
     if new.alerts != old.alerts {
@@ -104,7 +135,7 @@ package actor Monitor {
   // MARK: Input
 
   package func hear(_ event: TelemetryEvent) throws(MonitorError) {
-    try self.change { state, now, salt throws(MonitorError) in
+    try self.see { state, now, salt throws(MonitorError) in
       switch event.event {
       case .heartbeat(let heartbeat): state.hear(heartbeat, salt: salt, now: now)
       case .safety(let safety): state.hear(safety, salt: salt, now: now)
@@ -121,47 +152,52 @@ package actor Monitor {
   }
 
   package func hear(_ outcome: StoredOutcome) throws(MonitorError) {
-    try self.change { state, now, salt throws(MonitorError) in
+    try self.see { state, now, salt throws(MonitorError) in
       state.hear(
         robot: outcome.robot, trialID: outcome.trialID, outcome: outcome.outcome, salt: salt, now: now)
     }
   }
 
   package func hear(_ catchUp: TrialCatchUp) throws(MonitorError) {
-    try self.change { state, now, salt throws(MonitorError) in state.hear(catchUp, salt: salt, now: now) }
+    try self.see { state, now, salt throws(MonitorError) in state.hear(catchUp, salt: salt, now: now) }
   }
 
   package func hear(damages: [LogDamage]) throws(MonitorError) {
-    try self.change { state, now, salt throws(MonitorError) in
+    try self.see { state, now, salt throws(MonitorError) in
       state.hear(damages: damages, salt: salt, now: now)
     }
   }
 
   package func hear(_ answer: HealthAnswer, of service: String) throws(MonitorError) {
-    try self.change { state, now, salt throws(MonitorError) in
+    try self.see { state, now, salt throws(MonitorError) in
       state.hear(answer, of: service, salt: salt, now: now)
     }
   }
 
   package func tick() throws(MonitorError) {
     let instant = self.runtime.now()
-    try self.change { state, now, salt throws(MonitorError) in
+    try self.see { state, now, salt throws(MonitorError) in
       state.tick(salt: salt, now: now, instant: instant)
     }
     try self.writeAnewWhereBroken()
   }
 
-  /// In a quiet fleet nothing may have to be written for hours: a database that failed is tried with what it should hold.
+  /// In a quiet fleet nothing may have to be written for hours: a database that failed is tried with all that it should hold.
   private func writeAnewWhereBroken() throws(MonitorError) {
     guard self.vitals.broken.contains(where: { $0.part == Self.database }) else { return }
-    try self.save(self.state, replacing: MonitorState())
+    try self.save(self.state, whole: true)
   }
 
   /// Stores what differs, and says whether the database works where that shows.
-  private func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) {
+  /// - Parameter whole: stores what does not differ, too.
+  private func save(_ new: MonitorState, whole: Bool = false) throws(MonitorError) {
     do {
+      var written = try self.store.save(new, replacing: self.stored)
+      if whole, !written { written = try self.store.save(new, replacing: MonitorState()) }
+      self.stored = new
+      self.isAhead = false
       // A heartbeat changes nothing that is stored, and says nothing of a database that is broken.
-      if try self.store.save(new, replacing: old) { self.vitals.recover(Self.database) }
+      if written { self.vitals.recover(Self.database) }
     } catch {
       self.vitals.fail(Self.database, error.message)
       throw error
@@ -170,7 +206,7 @@ package actor Monitor {
 
   package func judge(_ releaseID: String, cells: [OutcomeCount]) throws(MonitorError) {
     let rule = self.rule
-    try self.change { state, now, salt throws(MonitorError) in
+    try self.see { state, now, salt throws(MonitorError) in
       state.judge(releaseID, cells: cells, rule: rule, salt: salt, now: now)
     }
   }
