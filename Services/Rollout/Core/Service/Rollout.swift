@@ -28,8 +28,6 @@ package actor Rollout {
   private var state: RolloutState
   /// Uptime when times of reports were stored last.
   private var timesStored: Int64 = 0
-  /// What the monitor was told about each guarded release by this process.
-  private var told: [String: Bool] = [:]
   /// Robots that must hear of a change, oldest first.
   package nonisolated let moved: AsyncStream<DesiredVersion>
   private let moves: AsyncStream<DesiredVersion>.Continuation
@@ -166,11 +164,7 @@ package actor Rollout {
 
   /// Takes a guarded release back where an alert says that it does worse.
   package func hear(_ alert: Alert) throws(RolloutError) {
-    guard let release = self.state.releaseToTakeBack(for: alert) else {
-      // A monitor that brought back an old copy of its state watches what has ended: it is told once more.
-      if self.state.releases[alert.releaseID]?.isActive == false { self.told[alert.releaseID] = nil }
-      return
-    }
+    guard let release = self.state.releaseToTakeBack(for: alert) else { return }
     try self.change { state, occasion throws(RolloutError) in
       try state.rollBack(
         release, reason: "alert \(alert.name)", alertID: alert.alertID,
@@ -178,24 +172,15 @@ package actor Rollout {
     }
   }
 
-  /// What the monitor has not been told yet by this process.
-  package var untoldWatches: [WatchReleaseRequest] {
+  /// What the monitor is to compare now, oldest first: the guarded releases that go on.
+  package var watches: [WatchReleaseRequest] {
     self.state.releases.values.sorted { $0.number < $1.number }.suffix(1_000)
-      .filter { $0.guarded && self.told[$0.id] != $0.isActive }
+      .filter { $0.guarded && $0.isActive }
       .map {
         WatchReleaseRequest(
-          releaseID: $0.id, modelVersion: $0.version, baselineVersion: $0.previousVersion,
-          active: $0.isActive)
+          releaseID: $0.id, modelVersion: $0.version, baselineVersion: $0.previousVersion, active: true)
       }
   }
-
-  /// Whether an alert could matter.
-  package var isGuarding: Bool { self.state.releases.values.contains { $0.guarded && $0.isActive } }
-
-  package func didTell(_ watch: WatchReleaseRequest) { self.told[watch.releaseID] = watch.active }
-
-  /// Has the monitor told again what it is to watch: it may have lost its state. Telling twice changes nothing.
-  package func repeatWatches() { self.told = self.told.filter { !$0.value } }
 
   // MARK: Experiments
 
