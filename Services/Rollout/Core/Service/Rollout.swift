@@ -147,6 +147,24 @@ package actor Rollout {
       help: "Robots that do not act yet with what is desired.")
   }
 
+  /// Pins every version that was released and has no pin to what is registered, so that it never gets other content.
+  /// - Parameter content: SHA-256 in hex of a registered version's manifest; nil where it is not registered.
+  /// - Throws: ``RolloutError`` `.storage`.
+  package func pinReleased(_ content: (String) async -> String?) async throws(RolloutError) {
+    for version in self.state.unpinned {
+      guard let hash = await content(version) else {
+        self.logger.error(
+          "nobody knows the content of a released version; register it again, or release another",
+          metadata: ["model.version": "\(version)"])
+        continue
+      }
+      try self.change { state, _ throws(RolloutError) in try state.pin(version, to: hash) }
+      self.logger.warning(
+        "a released version had no pin; what is registered is its content from now on",
+        metadata: ["model.version": "\(version)", "model.manifest": "\(hash)"])
+    }
+  }
+
   /// Lets time pass: robots out of reach no longer hold a rollback up, and times of reports reach the disk now and then.
   package func tick() throws(RolloutError) {
     try self.change { state, occasion throws(RolloutError) in state.settle(now: occasion.now) }
