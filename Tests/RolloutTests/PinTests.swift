@@ -1,6 +1,8 @@
 import Bus
 import GRPCCore
+import Logging
 import Schemas
+import ServiceKit
 import Storage
 import TestSupport
 import Testing
@@ -112,5 +114,19 @@ struct PinTests {
         #expect(!now.remove && now.version == was.version && now.manifestSha256 == was.manifestSha256)
       }
     }
+  }
+
+  @Test func `a damaged record is told with its file until somebody took note`() async throws {
+    _ = try await self.release()
+    try self.spoil("pin", delete: false)
+    let folder = "\(self.folder.path)/rollout"
+    let vitals = Vitals()
+    let rollout = try Rollout(
+      store: RolloutStore(folder: folder), metrics: MetricsRegistry(), vitals: vitals,
+      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let broken = try #require(vitals.broken.first)
+    #expect(broken.reason.contains("pin record 'v1'") && broken.reason.contains("\(folder)/rollout.sqlite"))
+    try await rollout.tick()
+    #expect(vitals.broken.first == broken)
   }
 }

@@ -37,6 +37,7 @@ package actor Rollout {
   }
 
   private static let database = "database"
+  private static let records = "records"
 
   /// - Parameter vitals: told of a database that cannot be written.
   /// - Throws: ``RolloutError`` `.storage` where the state cannot be read.
@@ -53,7 +54,9 @@ package actor Rollout {
     self.executor = runtime.makeSerialExecutor("fleetloop.rollout.state")
     self.state = try store.load()
     self.state.limits = limits
-    for damage in try store.damages() { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
+    let damages = try store.damages()
+    for damage in damages { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
+    vitals.hold(Self.records, damages)
     self.state.life = runtime.random() | 1
     // One that falls out is published again by the periodic round.
     (self.moved, self.moves) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(10_000))
@@ -169,6 +172,10 @@ package actor Rollout {
   package func tick() throws(RolloutError) {
     try self.change { state, occasion throws(RolloutError) in state.settle(now: occasion.now) }
     if self.uptime - self.timesStored >= Self.timesInterval { try self.storeTimes() }
+    // Until who mended them has deleted them.
+    if self.vitals.broken.contains(where: { $0.part == Self.records }) {
+      self.vitals.hold(Self.records, try self.store.damages())
+    }
   }
 
   /// Stores when robots reported last.
