@@ -65,11 +65,13 @@ package struct WorkDispatcher: Sendable {
     let work = work ?? WorkID.new(label)
     var book = WorkBook(units, prefix: work)
     var moved = ContinuousClock.now
+    var silent = SilentRobots()
     while !book.isDone {
       let began = ContinuousClock.now
-      let healthy = try await self.workers(among: robots)
-      for robot in book.robotsWithOrders.subtracting(healthy) { book.takeBack(robot: robot) }
-      for assignment in book.assign(to: healthy) {
+      let states = try await self.states()
+      for robot in silent.lost(book.robotsWithOrders, states: states) { book.takeBack(robot: robot) }
+      let able = robots.filter { states[$0] == .idle || states[$0] == .working }
+      for assignment in book.assign(to: able) {
         // Before it is sent: whoever is interrupted meanwhile must know of it.
         notes.note(book)
         do {
@@ -143,12 +145,11 @@ package struct WorkDispatcher: Sendable {
     }
   }
 
-  private func workers(among robots: [String]) async throws -> [String] {
+  private func states() async throws -> [String: RobotState] {
     let rows = try await self.patience.ask("monitor") {
       try await self.clients.monitor.listRobots(.init(), options: .within(.seconds(5))).robots
     }
-    let able = Set(rows.filter { $0.state == .idle || $0.state == .working }.map(\.robot))
-    return robots.filter(able.contains)
+    return Dictionary(rows.map { ($0.robot, $0.state) }, uniquingKeysWith: { _, last in last })
   }
 
   private func send(_ assignment: WorkBook.Assignment) async throws {
