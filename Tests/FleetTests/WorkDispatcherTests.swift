@@ -16,6 +16,18 @@ struct WorkDispatcherTests {
     return try await dispatcher.run("work", units: units, robots: robots, work: "work-7")
   }
 
+  @Test func `a robot whose disk is full ends nobody's work`() async throws {
+    let ingest = FakeIngest()
+    let full = FakeRobot { _ in throw RPCError(code: .resourceExhausted, message: "no room on the disk") }
+    let well = FakeRobot { order in
+      ingest.store(robot: "r2", version: "v1", order: order.orderID, outcomes: [.success])
+    }
+    let trials = try await FakeFleet().run(
+      robots: ["r1": full, "r2": well], services: [FakeMonitor(robots: ["r1", "r2"]), ingest]
+    ) { try await self.work(6, on: ["r1", "r2"], $0) }
+    #expect(trials.count == 6)
+  }
+
   @Test func `an order that a robot calls senseless ends the work`() async throws {
     let robot = FakeRobot { _ in throw RPCError(code: .invalidArgument, message: "no such task") }
     await #expect(throws: RPCError.self) {

@@ -66,18 +66,32 @@ package struct WorkDispatcher: Sendable {
     var book = WorkBook(units, prefix: work)
     var moved = ContinuousClock.now
     var silent = SilentRobots()
+    // In the last round, and for want of room so far.
+    var (refused, full): (Set<String>, Set<String>) = ([], [])
     while !book.isDone {
       let began = ContinuousClock.now
       let states = try await self.states()
       for robot in silent.lost(book.robotsWithOrders, states: states) { book.takeBack(robot: robot) }
       let able = robots.filter { states[$0] == .idle || states[$0] == .working }
-      for assignment in book.assign(to: able) {
+      // Who refused comes last, so that the last units are not with it round by round.
+      let inOrder = able.filter { !refused.contains($0) } + able.filter(refused.contains)
+      refused = []
+      for assignment in book.assign(to: inOrder) {
+        let robot = assignment.robot
+        guard !refused.contains(robot) else {
+          book.takeBack(orderID: assignment.orderID)
+          continue
+        }
         // Before it is sent: whoever is interrupted meanwhile must know of it.
         notes.note(book)
         do {
           try await self.send(assignment)
-        } catch let error as RPCError where error.code == .failedPrecondition || error.isAway {
+        } catch let error as RPCError where error.isOfRobotAlone {
           book.takeBack(orderID: assignment.orderID)
+          refused.insert(robot)
+          if error.code == .resourceExhausted, full.insert(robot).inserted {
+            self.progress.line("\(robot) takes no more work: \(error.message)")
+          }
         }
       }
       await self.cancelWithdrawn(&book)
@@ -191,5 +205,12 @@ package struct WorkDispatcher: Sendable {
         ListTrialsRequest(query: query, pageSize: 1_000), options: .within(.seconds(5))
       ).trials
     }
+  }
+}
+
+extension RPCError {
+  /// It says of one robot that it cannot work now (away, standing still, no room on its disk), and nothing of the order.
+  fileprivate var isOfRobotAlone: Bool {
+    self.isAway || self.code == .failedPrecondition || self.code == .resourceExhausted
   }
 }
