@@ -22,6 +22,11 @@ public final class Vitals: Sendable {
   /// Notes that a part works, again or still. Cheap: may be said after each success.
   public func recover(_ part: String) { self.set(part, nil) }
 
+  /// Notes what is wrong with a part; nothing where it works.
+  public func hold(_ part: String, _ reasons: [String]) {
+    if reasons.isEmpty { self.recover(part) } else { self.fail(part, reasons.joined(separator: " ")) }
+  }
+
   /// What does not work, by name.
   public var broken: [BrokenPart] {
     self.state.withLock { state in

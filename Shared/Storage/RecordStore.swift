@@ -40,14 +40,16 @@ public final class RecordStore: Sendable {
 
   /// A record that nobody understands.
   public struct Damage: Sendable, Hashable {
+    /// The database's path.
+    public let file: String
     public let table: String
     public let id: String
     public let why: String
 
     /// What it is, and what to do about it.
     public var sentence: String {
-      "The \(self.table) record '\(self.id)' cannot be understood (\(self.why)). The service goes on without it; it stands in the "
-        + "database's table 'damaged'. Mend what it told by hand, then delete it there."
+      "The \(self.table) record '\(self.id)' of \(self.file) cannot be understood (\(self.why)). The service goes on without "
+        + "it; it stands in that file's table 'damaged'. Mend what it told by hand, then delete it there."
     }
   }
 
@@ -115,7 +117,7 @@ public final class RecordStore: Sendable {
     do {
       return try self.database.read { database in
         try Row.fetchAll(database, sql: "SELECT source, id, why FROM \(Self.asideTable) ORDER BY rowid").map {
-          Damage(table: $0[0], id: $0[1], why: $0[2])
+          Damage(file: self.path, table: $0[0], id: $0[1], why: $0[2])
         }
       }
     } catch {

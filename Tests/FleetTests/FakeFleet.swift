@@ -15,6 +15,7 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
   private let orders: [OpenOrder]
   private let state: Mutex<RobotState>
   private let unkept: String
+  private let onEnqueue: @Sendable (WorkOrder) throws -> Void
   private let stopping = Mutex(0)
   private let cancelling = Mutex<[String]>([])
 
@@ -22,7 +23,12 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
   /// Ids that were to be cancelled.
   var cancelled: [String] { self.cancelling.withLock { $0 } }
 
-  init(orders: [OpenOrder] = [], state: RobotState = .idle, unkept: String = "") {
+  /// - Parameter onEnqueue: gets what it is given; it refuses by throwing.
+  init(
+    orders: [OpenOrder] = [], state: RobotState = .idle, unkept: String = "",
+    onEnqueue: @Sendable @escaping (WorkOrder) throws -> Void = { _ in }
+  ) {
+    self.onEnqueue = onEnqueue
     self.unkept = unkept
     self.orders = orders
     self.state = Mutex(state)
@@ -49,7 +55,8 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
   }
 
   func enqueue(request: WorkOrder, context: ServerContext) async throws -> EnqueueResponse {
-    EnqueueResponse(waiting: 1)
+    try self.onEnqueue(request)
+    return EnqueueResponse(waiting: 1)
   }
 
   func nextWork(request: NextWorkRequest, context: ServerContext) async throws -> NextWorkResponse {
@@ -84,24 +91,28 @@ final class FakeMonitor: MonitorService.SimpleServiceProtocol {
   private let robots: [String]
   private let alerts: [Alert]
   private let mayList: @Sendable () -> Bool
+  private let state: @Sendable () -> RobotState
   private let onResume: @Sendable () -> Bool
 
   /// - Parameters:
   ///   - mayList: it names robots only once this holds.
+  ///   - state: what it says of each robot, asked anew each time.
   ///   - onResume: what its directive does to a robot; says whether that was unhealthy.
   init(
     robots: [String] = [], alerts: [Alert] = [], mayList: @Sendable @escaping () -> Bool = { true },
+    state: @Sendable @escaping () -> RobotState = { .idle },
     onResume: @Sendable @escaping () -> Bool = { false }
   ) {
     self.robots = robots
     self.alerts = alerts
     self.onResume = onResume
     self.mayList = mayList
+    self.state = state
   }
 
   func listRobots(request: ListRobotsRequest, context: ServerContext) async throws -> ListRobotsResponse {
     while !self.mayList() { try await Task.sleep(for: .milliseconds(20)) }
-    return ListRobotsResponse(robots: self.robots.map { RobotRow(robot: $0, state: .idle) })
+    return ListRobotsResponse(robots: self.robots.map { RobotRow(robot: $0, state: self.state()) })
   }
 
   func listAlerts(request: ListAlertsRequest, context: ServerContext) async throws -> ListAlertsResponse {

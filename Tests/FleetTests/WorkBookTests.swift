@@ -54,6 +54,15 @@ struct WorkBookTests {
     #expect(book.withdrawn == [first[1].orderID: "a"])
   }
 
+  @Test func `work that is taken back was not tried`() {
+    var book = WorkBook(self.units(1), prefix: "x")
+    for _ in 0..<10 {
+      #expect(book.assign(to: ["a"]).count == 1)
+      book.takeBack(robot: "a")
+    }
+    #expect(book.givenUp.isEmpty && book.waitingUnits == 1)
+  }
+
   @Test func `aborted trials are tried again, not for ever`() {
     var book = WorkBook(self.units(1), prefix: "x")
     for _ in 0..<3 {

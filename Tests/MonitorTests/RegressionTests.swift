@@ -71,6 +71,22 @@ struct RegressionTests {
     #expect(state.alerts.list(includeResolved: false).map(\.releaseID) == ["r2"])
   }
 
+  /// The release before it was taken back.
+  @Test func `a release is compared with what rollout said last`() throws {
+    var state = try self.watching()
+    for trials in UInt64(1)...12 { self.judge(&state, self.cells(0, trials)) }
+    #expect(state.alerts.list(includeResolved: false).map(\.baselineVersion) == ["v1"])
+    try state.watch(
+      WatchReleaseRequest(releaseID: "r2", modelVersion: "v2", baselineVersion: "v0", active: true), now: 4)
+    #expect(state.activeWatches.map(\.baselineVersion) == ["v0"])
+    // It said of another version what nobody asks any more.
+    #expect(state.alerts.list(includeResolved: false).isEmpty)
+    var cells = self.cells(0, 12)
+    cells.append(OutcomeCount(task: "reach", modelVersion: "v0", successes: 20, trials: 20, releaseID: "r0"))
+    self.judge(&state, cells)
+    #expect(state.alerts.list(includeResolved: false).map(\.baselineVersion) == ["v0"])
+  }
+
   @Test func `watches are bounded, ended ones are forgotten first`() throws {
     var state = MonitorState()
     for index in 0..<(3 * MonitorState.maximumWatches) {

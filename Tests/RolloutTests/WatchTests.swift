@@ -1,3 +1,4 @@
+import GRPCCore
 import Logging
 import Schemas
 import ServiceKit
@@ -9,14 +10,53 @@ import Testing
 
 @Suite("Watches")
 struct WatchTests {
-  /// A monitor that knows what it was told.
+  /// A monitor that knows what it was told: the baseline of each release that it watches.
   private final class MonitorDouble: Sendable {
-    let watched = Mutex<Set<String>>([])
-    @Sendable func watch(_ request: WatchReleaseRequest) {
-      self.watched.withLock {
-        if request.active { $0.insert(request.releaseID) } else { $0.remove(request.releaseID) }
-      }
+    let watched = Mutex<[String: String]>([:])
+    let refused: Set<String>
+    let alert: Alert?
+
+    init(refusing refused: Set<String> = [], alert: Alert? = nil) {
+      self.refused = refused
+      self.alert = alert
     }
+
+    @Sendable func watch(_ request: WatchReleaseRequest) throws {
+      if self.refused.contains(request.modelVersion) {
+        throw RPCError(code: .resourceExhausted, message: "1000 releases are watched already")
+      }
+      self.watched.withLock { $0[request.releaseID] = request.active ? request.baselineVersion : nil }
+    }
+  }
+
+  private func rollout(_ folder: TemporaryFolder, robots: [String]) async throws -> Rollout {
+    let rollout = try Rollout(
+      store: RolloutStore(folder: folder.path), metrics: MetricsRegistry(), vitals: Vitals(),
+      logger: Logger(label: "test"))
+    for robot in robots { _ = try await rollout.report(ReportVersionRequest(robot: robot)) }
+    return rollout
+  }
+
+  private func release(
+    _ version: String, to robots: [String] = [], guarded: Bool = true, _ rollout: Rollout
+  ) async throws -> String {
+    try await rollout.change { state, occasion throws(RolloutError) in
+      try state.createRelease(
+        version: version, robots: robots, reason: "", guarded: guarded, salt: occasion.salt, now: occasion.now
+      )
+    }
+  }
+
+  private func rounds(_ rollout: Rollout, _ monitor: MonitorDouble) -> RolloutRounds {
+    var intervals = RolloutRounds.Intervals()
+    intervals.alerts = .milliseconds(5)
+    intervals.looksToAllWatches = 3
+    return RolloutRounds(
+      rollout: rollout,
+      peers: RolloutPeers(
+        publish: { _ in }, summarize: { _ in SummarizeOutcomesResponse() }, watch: monitor.watch,
+        alerts: { monitor.alert.map { [$0] } ?? [] }),
+      intervals: intervals, logger: Logger(label: "test"))
   }
 
   @Test func `an alert behind a thousand newer ones is found`() async throws {
@@ -34,39 +74,54 @@ struct WatchTests {
     #expect(endless.isEmpty)
   }
 
-  @Test func `a monitor that lost its state is told again what to watch, and what not`() async throws {
+  @Test func `a monitor that lost its state is told again what to watch`() async throws {
     let folder = try TemporaryFolder()
     let monitor = MonitorDouble()
-    let logger = Logger(label: "test")
-    let rollout = try Rollout(
-      store: RolloutStore(folder: folder.path), metrics: MetricsRegistry(), vitals: Vitals(), logger: logger)
-    _ = try await rollout.report(ReportVersionRequest(robot: "a"))
-    func release(_ version: String) async throws -> String {
-      try await rollout.change { state, occasion throws(RolloutError) in
-        try state.createRelease(
-          version: version, robots: [], reason: "", guarded: true, salt: occasion.salt, now: occasion.now)
-      }
-    }
-    let ended = try await release("v1")
-    let active = try await release("v2")
-    var intervals = RolloutRounds.Intervals()
-    intervals.alerts = .milliseconds(5)
-    intervals.looksToAllWatches = 3
-    let rounds = RolloutRounds(
-      rollout: rollout,
-      peers: RolloutPeers(
-        publish: { _ in }, summarize: { _ in SummarizeOutcomesResponse() }, watch: monitor.watch,
-        alerts: { [] }),
-      intervals: intervals, logger: logger)
-    let working = Task { await rounds.work() }
+    let rollout = try await self.rollout(folder, robots: ["a"])
+    let ended = try await self.release("v1", rollout)
+    let active = try await self.release("v2", rollout)
+    let working = Task { await self.rounds(rollout, monitor).work() }
     defer { working.cancel() }
-    try await eventually("it is told") { monitor.watched.withLock { $0 == [active] } }
-    monitor.watched.withLock { $0 = [] }
-    try await eventually("it is told again") { monitor.watched.withLock { $0 == [active] } }
-    // One with an older copy of its state watches what has ended, and says so by an alert.
-    monitor.watched.withLock { $0 = [ended, active] }
-    try await rollout.hear(Alert(name: "SuccessRateRegression", state: .firing, releaseID: ended))
-    try await eventually("it no longer watches what ended") { monitor.watched.withLock { $0 == [active] } }
+    try await eventually("it is told") { monitor.watched.withLock { $0 == [active: "v1"] } }
+    monitor.watched.withLock { $0 = [:] }
+    try await eventually("it is told again") { monitor.watched.withLock { $0 == [active: "v1"] } }
     #expect(await rollout.snapshot.releases[ended]?.state == .superseded)
+  }
+
+  @Test func `a watch that the monitor refuses keeps no alert from being heard`() async throws {
+    let folder = try TemporaryFolder()
+    let rollout = try await self.rollout(folder, robots: ["a", "b", "c"])
+    _ = try await self.release("v1", to: ["a"], rollout)
+    let bad = try await self.release("v2", to: ["b"], rollout)
+    let last = try await self.release("v3", to: ["c"], rollout)
+    let monitor = MonitorDouble(
+      refusing: ["v1"], alert: Alert(name: "SuccessRateRegression", state: .firing, releaseID: bad))
+    let working = Task { await self.rounds(rollout, monitor).work() }
+    defer { working.cancel() }
+    try await eventually("it is taken back", within: .seconds(20)) {
+      await rollout.snapshot.releases[bad]?.state == .rolledBack
+    }
+    try await eventually("the others are watched", within: .seconds(20)) {
+      monitor.watched.withLock { $0[last] != nil }
+    }
+  }
+
+  @Test func `the monitor is told when a release is compared with another version`() async throws {
+    let folder = try TemporaryFolder()
+    let rollout = try await self.rollout(folder, robots: ["a", "b"])
+    _ = try await self.release("v0", guarded: false, rollout)
+    let before = try await self.release("v1", guarded: false, rollout)
+    let guarded = try await self.release("v2", to: ["a"], rollout)
+    let monitor = MonitorDouble()
+    let working = Task { await self.rounds(rollout, monitor).work() }
+    defer { working.cancel() }
+    try await eventually("it is told") { monitor.watched.withLock { $0 == [guarded: "v1"] } }
+    try await rollout.change { state, occasion throws(RolloutError) in
+      try state.rollBack(
+        before, reason: "", alertID: "", evidence: "", salt: occasion.salt, now: occasion.now)
+    }
+    try await eventually("it is told of the other one", within: .seconds(20)) {
+      monitor.watched.withLock { $0 == [guarded: "v0"] }
+    }
   }
 }

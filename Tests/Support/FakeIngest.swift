@@ -13,14 +13,15 @@ public final class FakeIngest: IngestService.SimpleServiceProtocol {
   /// Stores trials as ingest would.
   @discardableResult
   public func store(
-    robot: String, task: String = "reach", version: String, release: String = "", outcomes: [Outcome]
+    robot: String, task: String = "reach", version: String, release: String = "", order: String = "",
+    outcomes: [Outcome]
   ) -> [TrialSummary] {
     self.trials.withLock { trials in
       let new = outcomes.enumerated().map { index, outcome in
         TrialSummary(
           header: TrialHeader(
             trialID: "trial-\(trials.count + index)", robot: robot, task: task, mode: .policy,
-            modelVersion: version, releaseID: release),
+            modelVersion: version, releaseID: release, orderID: order),
           end: TrialEnd(outcome: outcome),
           storedUnixNanos: Int64(Date.now.timeIntervalSince1970 * 1e9) + Int64(index))
       }
@@ -34,6 +35,7 @@ public final class FakeIngest: IngestService.SimpleServiceProtocol {
     return (query.robots.isEmpty || query.robots.contains(header.robot))
       && (query.modelVersions.isEmpty || query.modelVersions.contains(header.modelVersion))
       && (query.releaseIDs.isEmpty || query.releaseIDs.contains(header.releaseID))
+      && (query.orderIDs.isEmpty || query.orderIDs.contains(header.orderID))
       && (query.modes.isEmpty || query.modes.contains(header.mode))
   }
 

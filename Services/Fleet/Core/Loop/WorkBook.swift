@@ -19,7 +19,7 @@ package struct WorkUnit: Sendable, Hashable {
 package struct WorkBook: Sendable {
   /// Orders that a robot may hold at once: the next is there when one ends.
   static let ordersPerRobot = 2
-  /// Robots that may try a unit before it is given up.
+  /// Trials of a unit that may be aborted before it is given up. An order that was taken back was no attempt.
   static let maximumAttempts = 3
 
   package struct Assignment: Sendable, Equatable {
@@ -66,7 +66,7 @@ package struct WorkBook: Sendable {
         let (unit, attempts) = self.waiting.removeFirst()
         self.count += 1
         let assignment = Assignment(orderID: "\(self.prefix)-\(self.count)", unit: unit, robot: robot)
-        self.open[assignment.orderID] = (assignment, attempts + 1)
+        self.open[assignment.orderID] = (assignment, attempts)
         assignments.append(assignment)
       }
     }
@@ -79,7 +79,11 @@ package struct WorkBook: Sendable {
     guard let entry = self.open.removeValue(forKey: order) else { return }
     if trial.end?.outcome == .aborted {
       self.aborted += 1
-      self.requeue(entry)
+      if entry.attempts + 1 < Self.maximumAttempts {
+        self.waiting.append((entry.assignment.unit, entry.attempts + 1))
+      } else {
+        self.givenUp.append(entry.assignment.unit)
+      }
     } else {
       self.finished[order] = trial
     }
@@ -89,7 +93,7 @@ package struct WorkBook: Sendable {
   package mutating func takeBack(orderID: String) {
     guard let entry = self.open.removeValue(forKey: orderID) else { return }
     self.withdrawn[orderID] = entry.assignment.robot
-    self.requeue(entry)
+    self.waiting.append((entry.assignment.unit, entry.attempts))
   }
 
   /// The robot of an order that was taken back has it no more.
@@ -102,12 +106,4 @@ package struct WorkBook: Sendable {
 
   /// Gives up what nobody has begun.
   package mutating func dropWaiting() { self.waiting = [] }
-
-  private mutating func requeue(_ entry: (assignment: Assignment, attempts: Int)) {
-    if entry.attempts < Self.maximumAttempts {
-      self.waiting.append((entry.assignment.unit, entry.attempts))
-    } else {
-      self.givenUp.append(entry.assignment.unit)
-    }
-  }
 }

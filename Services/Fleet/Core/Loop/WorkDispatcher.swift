@@ -65,17 +65,33 @@ package struct WorkDispatcher: Sendable {
     let work = work ?? WorkID.new(label)
     var book = WorkBook(units, prefix: work)
     var moved = ContinuousClock.now
+    var silent = SilentRobots()
+    // In the last round, and for want of room so far.
+    var (refused, full): (Set<String>, Set<String>) = ([], [])
     while !book.isDone {
       let began = ContinuousClock.now
-      let healthy = try await self.workers(among: robots)
-      for robot in book.robotsWithOrders.subtracting(healthy) { book.takeBack(robot: robot) }
-      for assignment in book.assign(to: healthy) {
+      let states = try await self.states()
+      for robot in silent.lost(book.robotsWithOrders, states: states) { book.takeBack(robot: robot) }
+      let able = robots.filter { states[$0] == .idle || states[$0] == .working }
+      // Who refused comes last, so that the last units are not with it round by round.
+      let inOrder = able.filter { !refused.contains($0) } + able.filter(refused.contains)
+      refused = []
+      for assignment in book.assign(to: inOrder) {
+        let robot = assignment.robot
+        guard !refused.contains(robot) else {
+          book.takeBack(orderID: assignment.orderID)
+          continue
+        }
         // Before it is sent: whoever is interrupted meanwhile must know of it.
         notes.note(book)
         do {
           try await self.send(assignment)
-        } catch let error as RPCError where error.code == .failedPrecondition || error.isAway {
+        } catch let error as RPCError where error.isOfRobotAlone {
           book.takeBack(orderID: assignment.orderID)
+          refused.insert(robot)
+          if error.code == .resourceExhausted, full.insert(robot).inserted {
+            self.progress.line("\(robot) takes no more work: \(error.message)")
+          }
         }
       }
       await self.cancelWithdrawn(&book)
@@ -143,12 +159,11 @@ package struct WorkDispatcher: Sendable {
     }
   }
 
-  private func workers(among robots: [String]) async throws -> [String] {
+  private func states() async throws -> [String: RobotState] {
     let rows = try await self.patience.ask("monitor") {
       try await self.clients.monitor.listRobots(.init(), options: .within(.seconds(5))).robots
     }
-    let able = Set(rows.filter { $0.state == .idle || $0.state == .working }.map(\.robot))
-    return robots.filter(able.contains)
+    return Dictionary(rows.map { ($0.robot, $0.state) }, uniquingKeysWith: { _, last in last })
   }
 
   private func send(_ assignment: WorkBook.Assignment) async throws {
@@ -189,5 +204,12 @@ package struct WorkDispatcher: Sendable {
         ListTrialsRequest(query: query, pageSize: 1_000), options: .within(.seconds(5))
       ).trials
     }
+  }
+}
+
+extension RPCError {
+  /// It says of one robot that it cannot work now (away, standing still, no room on its disk), and nothing of the order.
+  fileprivate var isOfRobotAlone: Bool {
+    self.isAway || self.code == .failedPrecondition || self.code == .resourceExhausted
   }
 }

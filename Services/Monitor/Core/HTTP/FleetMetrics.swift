@@ -4,7 +4,7 @@ import ServiceKit
 extension StatusReport {
   /// Sets the gauges that describe the fleet; what the process counts by itself is in the registry already.
   func record(in metrics: MetricsRegistry) {
-    for state in ["idle", "working", "unhealthy", "stopped", "offline"] {
+    for state in ["idle", "working", "unhealthy", "stopped", "offline", "unknown"] {
       metrics.set(
         "robots", to: Double(self.robotsByState[state] ?? 0), labels: ["state": state],
         help: "Robots by state.")

@@ -144,7 +144,9 @@ extension StatusReport {
     self.robots = facts.robots.map { row in
       let heartbeat = row.heartbeat ?? Heartbeat()
       return Robot(
-        robot: row.robot, facility: heartbeat.facility, state: "\(row.state)", model: heartbeat.modelVersion,
+        robot: row.robot, facility: heartbeat.facility,
+        state: row.state == .unspecified ? "unknown" : "\(row.state)",
+        model: heartbeat.modelVersion,
         desired: heartbeat.desiredVersion, link: heartbeat.link, spooled: Int(heartbeat.spooledTrials),
         successes: Int(clamping: row.successes), trials: Int(clamping: row.trials),
         consecutiveFailures: Int(row.consecutiveFailures),

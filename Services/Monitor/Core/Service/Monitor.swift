@@ -32,6 +32,7 @@ package actor Monitor {
   private let continuation: AsyncStream<Change>.Continuation
 
   private static let database = "database"
+  private static let records = "records"
 
   package enum Change: Sendable {
     case alert(Alert)
@@ -56,10 +57,12 @@ package actor Monitor {
     self.runtime = runtime
     self.executor = runtime.makeSerialExecutor("fleetloop.monitor.state")
     self.startedUnixNanos = runtime.unixNanos()
-    self.stored = try store.load()
+self.stored = try store.load()
     self.stored.limits = limits
     self.state = self.stored
-    for damage in try store.damages() { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
+    let damages = try store.damages()
+    for damage in damages { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
+    vitals.hold(Self.records, damages)
     // What falls out is asked for by RPC: alerts by ListAlerts, directives come again with the next round.
     (self.changes, self.continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(10_000))
   }
@@ -180,6 +183,10 @@ package actor Monitor {
       state.tick(salt: salt, now: now, instant: instant)
     }
     try self.writeAnewWhereBroken()
+    // Until who mended them has deleted them.
+    if self.vitals.broken.contains(where: { $0.part == Self.records }) {
+      self.vitals.hold(Self.records, try self.store.damages())
+    }
   }
 
   /// In a quiet fleet nothing may have to be written for hours: a database that failed is tried with all that it should hold.

@@ -133,6 +133,11 @@ package struct MonitorRounds: Service {
   }
 
   private func refreshRollout() async throws {
-    await self.monitor.remember(rollout: try await self.peers.describeRollout())
+    let watches = await self.monitor.snapshot.activeWatches
+    let rollout = try await self.peers.describeRollout()
+    await self.monitor.remember(rollout: rollout)
+    try await self.monitor.change { state, now, _ throws(MonitorError) in
+      state.endWatches(among: watches, butOf: rollout.releases, now: now)
+    }
   }
 }

@@ -198,7 +198,10 @@ package struct MonitorState: Sendable, Hashable {
   }
 
   static func state(_ robot: RobotEntry, _ presence: RobotPresence?) -> RobotState {
-    guard let presence, let heartbeat = presence.heartbeat, !presence.isOffline else { return .offline }
+    guard let heartbeat = presence?.heartbeat, presence?.isOffline == false else {
+      // Of one that was there before this monitor started nothing is known until it was waited for.
+      return robot.isExpected && presence?.isOffline != true ? .unspecified : .offline
+    }
     if heartbeat.state == .stopped { return .stopped }
     if !robot.isHealthy { return .unhealthy }
     // It has not heard yet that it may work again.

@@ -20,21 +20,20 @@ extension MonitorState {
   package var activeWatches: [WatchRecord] { self.watches.values.filter { $0.endedUnixNanos == nil } }
 
   /// Begins or ends a watch; telling it again changes nothing. Ending resolves its alert. One that has ended begins anew where
-  /// its release goes on, because its successor was taken back.
+  /// its release goes on, because its successor was taken back, and one that is to be compared with another version where the
+  /// release before it was.
   package mutating func watch(_ request: WatchReleaseRequest, now: Int64) throws(MonitorError) {
     guard Names.isValid(request.releaseID) else {
       throw MonitorError(.invalid, "'\(request.releaseID.prefix(64))' is no release id.")
     }
-    guard request.active else {
-      guard var watch = self.watches[request.releaseID], watch.endedUnixNanos == nil else { return }
-      watch.endedUnixNanos = now
-      self.watches[request.releaseID] = watch
-      self.alerts.resolve(
-        AlertSubject(name: "SuccessRateRegression", releaseID: request.releaseID), now: now)
-      return
-    }
+    guard request.active else { return self.endWatch(request.releaseID, now: now) }
+    let new = WatchRecord(
+      releaseID: request.releaseID, version: request.modelVersion, baselineVersion: request.baselineVersion)
     let known = self.watches[request.releaseID]
-    guard known == nil || known?.endedUnixNanos != nil else { return }
+    if let known, known.endedUnixNanos == nil {
+      guard known.version != new.version || known.baselineVersion != new.baselineVersion else { return }
+      self.endWatch(request.releaseID, now: now)
+    }
     guard self.activeWatches.count < Self.maximumWatches else {
       throw MonitorError(.busy, "\(Self.maximumWatches) releases are watched already; end some.")
     }
@@ -45,9 +44,24 @@ extension MonitorState {
       }
       self.watches[oldest?.releaseID ?? ""] = nil
     }
-    self.watches[request.releaseID] = WatchRecord(
-      releaseID: request.releaseID, version: request.modelVersion,
-      baselineVersion: request.baselineVersion)
+    self.watches[request.releaseID] = new
+  }
+
+  private mutating func endWatch(_ releaseID: String, now: Int64) {
+    guard var watch = self.watches[releaseID], watch.endedUnixNanos == nil else { return }
+    watch.endedUnixNanos = now
+    self.watches[releaseID] = watch
+    self.alerts.resolve(AlertSubject(name: "SuccessRateRegression", releaseID: releaseID), now: now)
+  }
+
+  /// Ends the watches whose releases rollout does not say go on: they are over, or its database does not know them any more.
+  /// - Parameters:
+  ///   - watches: those that there were when rollout was asked.
+  ///   - releases: what it answered.
+  package mutating func endWatches(among watches: [WatchRecord], butOf releases: [Release], now: Int64) {
+    let active = Set(
+      releases.filter { $0.state == .rollingOut || $0.state == .complete }.map(\.releaseID))
+    for watch in watches where !active.contains(watch.releaseID) { self.endWatch(watch.releaseID, now: now) }
   }
 
   /// Compares a watched release with its baseline on the tasks that both tried.

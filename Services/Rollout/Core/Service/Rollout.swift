@@ -28,8 +28,6 @@ package actor Rollout {
   private var state: RolloutState
   /// Uptime when times of reports were stored last.
   private var timesStored: Int64 = 0
-  /// What the monitor was told about each guarded release by this process.
-  private var told: [String: Bool] = [:]
   /// Robots that must hear of a change, oldest first.
   package nonisolated let moved: AsyncStream<DesiredVersion>
   private let moves: AsyncStream<DesiredVersion>.Continuation
@@ -39,6 +37,7 @@ package actor Rollout {
   }
 
   private static let database = "database"
+  private static let records = "records"
 
   /// - Parameter vitals: told of a database that cannot be written.
   /// - Throws: ``RolloutError`` `.storage` where the state cannot be read.
@@ -55,7 +54,9 @@ package actor Rollout {
     self.executor = runtime.makeSerialExecutor("fleetloop.rollout.state")
     self.state = try store.load()
     self.state.limits = limits
-    for damage in try store.damages() { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
+    let damages = try store.damages()
+    for damage in damages { logger.error("damaged record", metadata: ["error": "\(damage)"]) }
+    vitals.hold(Self.records, damages)
     self.state.life = runtime.random() | 1
     // One that falls out is published again by the periodic round.
     (self.moved, self.moves) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(10_000))
@@ -149,10 +150,32 @@ package actor Rollout {
       help: "Robots that do not act yet with what is desired.")
   }
 
+  /// Pins every version that was released and has no pin to what is registered, so that it never gets other content.
+  /// - Parameter content: SHA-256 in hex of a registered version's manifest; nil where it is not registered.
+  /// - Throws: ``RolloutError`` `.storage`.
+  package func pinReleased(_ content: (String) async -> String?) async throws(RolloutError) {
+    for version in self.state.unpinned {
+      guard let hash = await content(version) else {
+        self.logger.error(
+          "nobody knows the content of a released version; register it again, or release another",
+          metadata: ["model.version": "\(version)"])
+        continue
+      }
+      try self.change { state, _ throws(RolloutError) in try state.pin(version, to: hash) }
+      self.logger.warning(
+        "a released version had no pin; what is registered is its content from now on",
+        metadata: ["model.version": "\(version)", "model.manifest": "\(hash)"])
+    }
+  }
+
   /// Lets time pass: robots out of reach no longer hold a rollback up, and times of reports reach the disk now and then.
   package func tick() throws(RolloutError) {
     try self.change { state, occasion throws(RolloutError) in state.settle(now: occasion.now) }
     if self.uptime - self.timesStored >= Self.timesInterval { try self.storeTimes() }
+    // Until who mended them has deleted them.
+    if self.vitals.broken.contains(where: { $0.part == Self.records }) {
+      self.vitals.hold(Self.records, try self.store.damages())
+    }
   }
 
   /// Stores when robots reported last.
@@ -166,11 +189,7 @@ package actor Rollout {
 
   /// Takes a guarded release back where an alert says that it does worse.
   package func hear(_ alert: Alert) throws(RolloutError) {
-    guard let release = self.state.releaseToTakeBack(for: alert) else {
-      // A monitor that brought back an old copy of its state watches what has ended: it is told once more.
-      if self.state.releases[alert.releaseID]?.isActive == false { self.told[alert.releaseID] = nil }
-      return
-    }
+    guard let release = self.state.releaseToTakeBack(for: alert) else { return }
     try self.change { state, occasion throws(RolloutError) in
       try state.rollBack(
         release, reason: "alert \(alert.name)", alertID: alert.alertID,
@@ -178,24 +197,15 @@ package actor Rollout {
     }
   }
 
-  /// What the monitor has not been told yet by this process.
-  package var untoldWatches: [WatchReleaseRequest] {
+  /// What the monitor is to compare now, oldest first: the guarded releases that go on.
+  package var watches: [WatchReleaseRequest] {
     self.state.releases.values.sorted { $0.number < $1.number }.suffix(1_000)
-      .filter { $0.guarded && self.told[$0.id] != $0.isActive }
+      .filter { $0.guarded && $0.isActive }
       .map {
         WatchReleaseRequest(
-          releaseID: $0.id, modelVersion: $0.version, baselineVersion: $0.previousVersion,
-          active: $0.isActive)
+          releaseID: $0.id, modelVersion: $0.version, baselineVersion: $0.previousVersion, active: true)
       }
   }
-
-  /// Whether an alert could matter.
-  package var isGuarding: Bool { self.state.releases.values.contains { $0.guarded && $0.isActive } }
-
-  package func didTell(_ watch: WatchReleaseRequest) { self.told[watch.releaseID] = watch.active }
-
-  /// Has the monitor told again what it is to watch: it may have lost its state. Telling twice changes nothing.
-  package func repeatWatches() { self.told = self.told.filter { !$0.value } }
 
   // MARK: Experiments
 

@@ -53,7 +53,8 @@ package struct RolloutRounds: Service {
       group.addTask { await self.publishMoves() }
       group.addTask { await self.publishAgain() }
       group.addTask { await self.again(every: self.intervals.experiments) { _ in try await self.judge() } }
-      group.addTask { await self.again(every: self.intervals.alerts, self.followMonitor) }
+      group.addTask { await self.tellWatches() }
+      group.addTask { await self.again(every: self.intervals.alerts) { _ in try await self.hearAlerts() } }
     }
   }
 
@@ -101,13 +102,26 @@ package struct RolloutRounds: Service {
     }
   }
 
-  private func followMonitor(round: Int) async throws {
-    if round.isMultiple(of: self.intervals.looksToAllWatches) { await self.rollout.repeatWatches() }
-    for watch in await self.rollout.untoldWatches {
-      try await self.peers.watch(watch)
-      await self.rollout.didTell(watch)
+  /// Tells the monitor what to compare. What goes on no more it finds missing in the list of releases.
+  private func tellWatches() async {
+    var told: Set<WatchReleaseRequest> = []
+    await self.again(every: self.intervals.alerts) { round in
+      let watches = await self.rollout.watches
+      told = round.isMultiple(of: self.intervals.looksToAllWatches) ? [] : told.intersection(watches)
+      var refusal: (any Error)?
+      // One that is refused holds up no other.
+      for watch in watches where !told.contains(watch) {
+        do {
+          try await self.peers.watch(watch)
+          told.insert(watch)
+        } catch { refusal = error }
+      }
+      if let refusal { throw refusal }
     }
-    guard await self.rollout.isGuarding else { return }
+  }
+
+  private func hearAlerts() async throws {
+    guard await !self.rollout.watches.isEmpty else { return }
     for alert in try await self.peers.alerts() { try await self.rollout.hear(alert) }
   }
 }

@@ -40,6 +40,20 @@ package struct RolloutState: Sendable, Hashable {
     self.pins[version] = manifest
   }
 
+  /// Versions that robots have, had or may go back to, and whose content nobody noted: they are older than pins, or the pin was
+  /// damaged.
+  package var unpinned: [String] {
+    let placements =
+      [self.fleet] + self.robots.values.map(\.placement)
+      + self.releases.values.flatMap { [$0.previousFleet ?? .nothing] + $0.previous.values }
+    let versions =
+      self.releases.values.map(\.version)
+      + self.experiments.values.flatMap { [$0.baseline.version, $0.candidate.version] }
+      // One that a robot came with has that robot's content.
+      + placements.filter { $0.manifest == nil && !$0.version.isEmpty }.map(\.version)
+    return Set(versions).subtracting(self.pins.keys).sorted()
+  }
+
   /// Robots that have not said yet that they do what is desired.
   package var unsettled: [String] {
     self.robots.values.filter { $0.generation > 0 && !$0.isSettled }.map(\.name).sorted()

@@ -33,9 +33,10 @@ final class JobControl: Sendable {
   /// Asks a peer again while it is away, slow or busy: a restart of ingest or rollout must not cost a job.
   /// - Throws: what `body` throws last, ``patience`` after the first of the failures in a row; ``check()``.
   func retrying<Result: Sendable>(_ body: @Sendable () async throws -> Result) async throws -> Result {
-    try await self.repeating({ error, time in
-      [.unavailable, .resourceExhausted, .deadlineExceeded].contains(error.code) && time < Self.patience
-    }, body)
+    try await self.repeating(
+      { error, time in
+        [.unavailable, .resourceExhausted, .deadlineExceeded].contains(error.code) && time < Self.patience
+      }, body)
   }
 
   /// Asks a peer until it has done it: what was learned is not lost because a peer is away, slow, busy or set up wrongly.
@@ -44,11 +45,12 @@ final class JobControl: Sendable {
   func insisting<Result: Sendable>(
     failed: @Sendable (RPCError) -> Void, _ body: @Sendable () async throws -> Result
   ) async throws -> Result {
-    try await self.repeating({ error, _ in
-      guard ![.alreadyExists, .invalidArgument].contains(error.code) else { return false }
-      failed(error)
-      return true
-    }, body)
+    try await self.repeating(
+      { error, _ in
+        guard ![.alreadyExists, .invalidArgument].contains(error.code) else { return false }
+        failed(error)
+        return true
+      }, body)
   }
 
   /// - Parameter goesOn: with the error, and the time since the first of the failures in a row.

@@ -1,0 +1,68 @@
+import GRPCCore
+import Schemas
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import FleetCore
+
+@Suite("WorkDispatcher", .timeLimit(.minutes(1)))
+struct WorkDispatcherTests {
+  private func work(_ count: Int, on robots: [String], _ clients: FleetClients) async throws -> [TrialSummary]
+  {
+    let dispatcher = WorkDispatcher(
+      clients: clients, maximumSteps: 10, progress: ProgressReport(isTerminal: false))
+    let units = (0..<count).map { WorkUnit(task: "reach", mode: .demonstration, seed: UInt64($0)) }
+    return try await dispatcher.run("work", units: units, robots: robots, work: "work-7")
+  }
+
+  @Test func `a robot whose disk is full ends nobody's work`() async throws {
+    let ingest = FakeIngest()
+    let full = FakeRobot { _ in throw RPCError(code: .resourceExhausted, message: "no room on the disk") }
+    let well = FakeRobot { order in
+      ingest.store(robot: "r2", version: "v1", order: order.orderID, outcomes: [.success])
+    }
+    let trials = try await FakeFleet().run(
+      robots: ["r1": full, "r2": well], services: [FakeMonitor(robots: ["r1", "r2"]), ingest]
+    ) { try await self.work(6, on: ["r1", "r2"], $0) }
+    #expect(trials.count == 6)
+  }
+
+  @Test func `an order that a robot calls senseless ends the work`() async throws {
+    let robot = FakeRobot { _ in throw RPCError(code: .invalidArgument, message: "no such task") }
+    await #expect(throws: RPCError.self) {
+      try await FakeFleet().run(
+        robots: ["r1": robot], services: [FakeMonitor(robots: ["r1"]), FakeIngest()]
+      ) { _ = try await self.work(1, on: ["r1"], $0) }
+    }
+  }
+
+  /// As one that was started anew says until it heard of them.
+  @Test(arguments: [RobotState.offline, .unspecified])
+  func `a monitor that does not know its robots takes no work from them`(state: RobotState) async throws {
+    let ingest = FakeIngest()
+    let looks = Mutex(0)
+    let orders = Mutex<[String]>([])
+    let robot = FakeRobot { order in orders.withLock { $0.append(order.orderID) } }
+    let monitor = FakeMonitor(
+      robots: ["r1"],
+      state: {
+        let look = looks.withLock { count in
+          count += 1
+          return count
+        }
+        if look == 5 {
+          for order in orders.withLock({ $0 }) {
+            ingest.store(robot: "r1", version: "v1", order: order, outcomes: [.success])
+          }
+        }
+        return look == 1 ? .idle : state
+      })
+    let trials = try await FakeFleet().run(robots: ["r1": robot], services: [monitor, ingest]) {
+      try await self.work(2, on: ["r1"], $0)
+    }
+    #expect(Set(trials.compactMap { $0.header?.orderID }) == ["work-7-1", "work-7-2"])
+    #expect(orders.withLock { $0.count } == 2)
+    #expect(robot.cancelled.isEmpty)
+  }
+}
