@@ -19,6 +19,9 @@ final class RobotHost: @unchecked Sendable {
   /// Whether new trials begin.
   var isWorking = true
   private var acknowledgements: AsyncStream<TrialAcknowledgement>.Continuation?
+  private var spool: Spool?
+  /// Uploads that it began.
+  private(set) var uploads = 0
   private static let folder = "/robot/spool"
 
   init(
@@ -64,6 +67,9 @@ final class RobotHost: @unchecked Sendable {
     }
   }
 
+  /// Trials that it keeps until it hears that ingest has them; nil while it is down.
+  var pending: UInt32? { self.spool?.usage.trials }
+
   /// - Throws: what the disk says; the host is up and does nothing then.
   func boot() throws {
     let life = self.host.boot()
@@ -76,7 +82,7 @@ final class RobotHost: @unchecked Sendable {
       lost: { _, _, _ in },
       upload: { events, watch in try await self.upload(events, watch, from: life) })
     let (heard, acknowledgements) = AsyncStream<TrialAcknowledgement>.makeStream()
-    self.acknowledgements = acknowledgements
+    (self.spool, self.acknowledgements) = (spool, acknowledgements)
     life.start { await delivery.run() }
     life.start { for await acknowledgement in heard { await delivery.hear(acknowledgement) } }
     life.start { await self.work(life, spool) }
@@ -94,13 +100,14 @@ final class RobotHost: @unchecked Sendable {
   private func upload(
     _ events: [TrialEvent], _ watch: ProgressWatch, from life: HostLife
   ) async throws -> TrialAcknowledgement {
-    try await self.network.call(
+    if life.isAlive { self.uploads += 1 }
+    return try await self.network.call(
       from: life, to: self.ingest.host, "Upload", requests: events, sent: { watch.moved() },
       serve: { life, requests in try await self.ingest.upload(requests, to: life) })
   }
 
   /// Nothing of a life that ended is called again.
-  func forget() { self.acknowledgements = nil }
+  func forget() { (self.spool, self.acknowledgements) = (nil, nil) }
 
   // MARK: Trials
 
