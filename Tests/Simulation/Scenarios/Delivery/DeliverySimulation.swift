@@ -42,7 +42,7 @@ package final class DeliverySimulation: @unchecked Sendable {
       logFileBytes: plan.logFileBytes, robotTrials: plan.robotTrials, in: simulation)
     self.ingest = ingest
     let oracle = DeliveryOracle(
-      simulation, log: LogView(ingest.host.platter, folder: IngestHost.folder), decay: plan.decay)
+      simulation, log: LogView(ingest.host.platter, folder: IngestHost.folder))
     self.oracle = oracle
     ingest.oracle = oracle
     self.robots = (0..<plan.robots).map { index in
@@ -112,6 +112,11 @@ package final class DeliverySimulation: @unchecked Sendable {
     for robot in self.robots {
       self.troubles.again(self.plan.smallFiles) { robot.harmSmallFile() }
       self.troubles.again(self.plan.spoolSectors) { robot.harmTrial() }
+      self.troubles.again(self.plan.silences) {
+        robot.silenceDisk(for: self.random.within(self.plan.silence)) {
+          self.troubles.areOn ? self.plan.robotDisk : DiskFaults()
+        }
+      }
     }
   }
 
