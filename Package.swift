@@ -141,7 +141,7 @@ let simulation: [Target] = [
 ]
 
 let suites: [Target] = [
-  tests("Simulation", ["SimulationKit", "Storage"]),
+  tests("Simulation", ["SimulationKit", "Simulations", "Storage"]),
   tests("Schemas", ["Schemas", grpc]),
   tests("Bus", ["Bus", "Schemas", grpc, grpcInProcess, logging]),
   tests("Policy", ["TestSupport", "Policy", "Artifacts", "Schemas"]),

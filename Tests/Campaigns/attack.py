@@ -24,6 +24,10 @@ class Ground:
     fleet: Fleet
     chance: random.Random
     deadline: float = 0.0
+    # Memory of each process when it was first looked at, in MB, by its id.
+    memory: dict[int, float] = dataclasses.field(default_factory=dict)
+    # The request with which the honest reader reads stored trials.
+    reading: bytes = b""
     # Promises that broke and that only the attack itself can see.
     broken: list[str] = dataclasses.field(default_factory=list)
 
@@ -58,7 +62,8 @@ class Ground:
 class Attack:
     """`run` sends until the ground's deadline or a count of its own, whichever comes first, and returns how much it sent.
 
-    `target`: the process that suffers most. `peak_megabytes`, `after_megabytes`: growth of any process that is allowed.
+    `target`: the process that suffers most. `peak_megabytes`, `after_megabytes`: growth of any process that is allowed,
+    since it was first looked at.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import mutation
@@ -16,6 +17,7 @@ ROUTERS = {
 }  # fmt: skip
 _HUGE_CREDIT = (2**62, 2**63, 2**64 - 1)
 _OPEN_CALLS = 1_100
+_STOPPERS = 200
 _READERS = 50
 # What is stored for readers who never read: 8 trials of 7.5 MB.
 _BULK_TRIALS, _BULK_STEPS, _BULK_SIZE = 8, 50, 224
@@ -31,6 +33,8 @@ def attacks() -> list[Attack]:
         Attack("30 MB of numbers to Act", "inference", _bomb_of_numbers),
         Attack("50 readers with huge credit that never read", "ingest", _readers),
         Attack("1,100 open NextWork calls", VICTIM, _open_calls("robot.rpc", "RobotService/NextWork", 60_000)),
+        Attack("1,100 stops that are begun and never finished", VICTIM, _open_calls("robot.rpc", "RobotService/Stop")),
+        Attack("stops that are begun and never finished, by 200 peers", VICTIM, _half_stops),
         Attack("1,100 open uploads", "ingest", _open_calls("ingest.rpc", "IngestService/Upload")),
         Attack("1,100 open WatchAlerts", "monitor", _open_calls("monitor.rpc", "MonitorService/WatchAlerts", 0)),
     ]
@@ -121,27 +125,27 @@ def _bomb_of_numbers(ground: Ground) -> int:
     return sent
 
 
-def store_bulk(ground: Ground) -> str:
-    """Stores trials that are worth reading. Returns a snapshot of them."""
+def store(ground: Ground, robot: str, trials: int, steps: int, size: int) -> bytes:
+    """Stores trials of a robot. Returns the request that reads them all."""
     channel = Channel(ground.endpoint("ingest.rpc"))
-    for number in range(_BULK_TRIALS):
-        image = ground.chance.randbytes(_BULK_SIZE * _BULK_SIZE * 3)
-        events = samples.trial("robot-bulk", f"bulk-{number}", _BULK_STEPS, image, _BULK_SIZE)
+    for number in range(trials):
+        image = ground.chance.randbytes(size * size * 3)
+        events = samples.trial(robot, f"{robot}-{number}", steps, image, size)
         with channel.stream("fleetloop.v1.IngestService/Upload", timeout=60) as call:
             for event in events:
                 call.send(event.SerializeToString())
             call.close_sending()
             call.receive()
-    request = schema.CreateSnapshotRequest(query=schema.TrialQuery(robots=["robot-bulk"], include_quarantined=True))
+    request = schema.CreateSnapshotRequest(query=schema.TrialQuery(robots=[robot], include_quarantined=True))
     data = channel.unary("fleetloop.v1.IngestService/CreateSnapshot", request.SerializeToString(), timeout=60)
     channel.close()
-    return schema.DatasetSnapshot.FromString(data).snapshot_id
+    snapshot = schema.DatasetSnapshot.FromString(data).snapshot_id
+    return schema.ReadTrialsRequest(snapshot_id=snapshot).SerializeToString()
 
 
 def _readers(ground: Ground) -> int:
     """Asks for 60 MB fifty times with endless credit, and reads nothing."""
-    request = schema.ReadTrialsRequest(snapshot_id=store_bulk(ground)).SerializeToString()
-    sent = 0
+    request, sent = store(ground, "robot-bulk", _BULK_TRIALS, _BULK_STEPS, _BULK_SIZE), 0
     with ground.socket(zmq.DEALER, "ingest.rpc", rcvhwm=1) as socket:
         for call in range(1, _READERS + 1):
             credit = ground.chance.choice(_HUGE_CREDIT)
@@ -164,6 +168,19 @@ def _open_calls(setting: str, method: str, wait_millis: int | None = None):
         return sent
 
     return run
+
+
+def _half_stops(ground: Ground) -> int:
+    """Five stops each, begun and never finished, by as many peers as would fill every place that stops have."""
+    sent = 0
+    with contextlib.ExitStack() as stack:
+        for _ in range(_STOPPERS):
+            socket = stack.enter_context(ground.socket(zmq.DEALER, "robot.rpc"))
+            for call in range(1, 6):
+                frames = samples.opening(call, "fleetloop.v1.RobotService/Stop", None, half_close=False)
+                sent += _send(socket, frames)
+        _wait(ground, at_least=3)
+    return sent
 
 
 def _send(socket: zmq.Socket, frames: list[bytes]) -> bool:

@@ -10,14 +10,22 @@ import attackcalls
 import mutation
 import samples
 import zmq
-from attack import Attack, Ground
+from attack import VICTIM, Attack, Ground
 
 SUBSCRIBERS = {"ingest": "ingest.trials", "monitor": "monitor.telemetry"}
 PUBLISHERS = {
     "ingest": "ingest.publications", "monitor": "monitor.publications", "rollout": "rollout.publications",
     "training": "training.publications",
 }  # fmt: skip
+EMPTY = {"ingest": "ingest.rpc", VICTIM: "robot.rpc"}
 _SUBSCRIPTIONS = 300_000
+# What an idle machine needs for them; a busy one takes as many as it can.
+_SUBSCRIBING_SECONDS = 10.0
+# Parts of a message of which more is to come: a frame of 1 MiB, and empty ones, each 2 bytes here and 64 or more in libzmq.
+_MEGABYTE = b"\x03" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)
+_EMPTY = b"\x01\x00" * 10_000
+# A whole message.
+_MANY = b"\x01\x00" * 99_999 + b"\x00\x00"
 
 
 def attacks() -> list[Attack]:
@@ -28,8 +36,9 @@ def attacks() -> list[Attack]:
         *[Attack(f"300,000 subscriptions, {name}", name, _subscriptions(key)) for name, key in PUBLISHERS.items()],
         Attack("subscribers that never read", "ingest", _never_read),
         Attack("bytes that are no ZMTP, every socket", "ingest", _greetings),
-        # A connection's 320 MiB, which malloc keeps for the next.
-        Attack("messages that never end", "ingest", _endless("ingest.rpc"), peak_megabytes=400, after_megabytes=360),
+        Attack("messages that never end", "ingest", _endless("ingest.rpc", _MEGABYTE)),
+        *[Attack(f"endless empty frames, {name}", name, _endless(key, _EMPTY)) for name, key in EMPTY.items()],
+        *[Attack(f"100,000 empty frames a message, {name}", name, _endless(key, _MANY)) for name, key in EMPTY.items()],
     ]
 
 
@@ -92,12 +101,12 @@ def _upstream(setting: str):
 
 def _subscriptions(setting: str):
     def run(ground: Ground) -> int:
-        """Subscriptions of 250 bytes without end."""
-        sent = 0
+        """Subscriptions of 250 bytes without end, as many as are taken in some seconds."""
+        sent, end = 0, max(ground.deadline, time.monotonic() + _SUBSCRIBING_SECONDS)
         with ground.socket(zmq.XSUB, setting) as socket:
             filler = b"x" * 235
             for number in range(_SUBSCRIPTIONS):
-                if not _subscribe(socket, b"\x01acks/%09d" % number + filler):
+                if time.monotonic() > end or not _subscribe(socket, b"\x01acks/%09d" % number + filler):
                     break
                 sent += 1
             while ground.goes_on:
@@ -162,11 +171,11 @@ def _greetings(ground: Ground) -> int:
     return sent
 
 
-def _endless(key: str):
+def _endless(key: str, frames: bytes):
     def run(ground: Ground) -> int:
         """Frames of a message that never ends, again once the connection is lost."""
         greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
-        sent, frame = 0, b"\x03" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)
+        sent = 0
         while ground.goes_on:
             with sockets.socket(sockets.AF_UNIX) as peer, contextlib.suppress(OSError):
                 peer.settimeout(1)
@@ -177,7 +186,7 @@ def _endless(key: str):
                     pass
                 peer.sendall(b"\x01\x02\x08\x02")
                 while ground.goes_on:
-                    peer.sendall(frame)
+                    peer.sendall(frames)
                     sent += 1
         return sent
 

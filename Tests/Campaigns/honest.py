@@ -10,9 +10,12 @@ import signal
 import threading
 import time
 
-from messages import Channel, RpcError
+import zmq
+from messages import Channel, RpcError, schema
 from programs import CampaignError
 
+# Who listens to a topic, and who reads stored trials.
+SUBSCRIBER, READER = "subscriber", "reader"
 # Between two questions to one service.
 _PAUSE_SECONDS = 0.05
 # An answer that takes longer has not come.
@@ -23,7 +26,10 @@ _OWN_ANSWER_SECONDS = 60.0
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One question: to whom, when it was asked, how long the answer took, and why there was none ("" where there was)."""
+    """One question: to whom, when it was asked, how long the answer took, and why there was none ("" where there was).
+
+    Of ``SUBSCRIBER`` one publication: the time is that since it was published.
+    """
 
     target: str
     asked: float
@@ -34,11 +40,13 @@ class Sample:
 class HonestClient:
     """Asks every target again and again until `stop`."""
 
-    def __init__(self, calls: dict[str, tuple[str, str]], http_address: tuple[str, int]):
-        """`calls`: by name, endpoint and full method of a call whose request is empty."""
+    def __init__(
+        self, calls: dict[str, tuple[str, str, bytes]], http_address: tuple[str, int], topic: tuple[str, str] | None = None
+    ):
+        """`calls`: by name, endpoint, full method and request of a call. `topic`: endpoint and topic to subscribe to."""
         context = multiprocessing.get_context("spawn")
         self._here, there = context.Pipe()
-        self._process = context.Process(target=_work, args=(there, calls, http_address), daemon=True)
+        self._process = context.Process(target=_work, args=(there, calls, http_address, topic), daemon=True)
         self._process.start()
 
     def samples(self) -> list[Sample]:
@@ -53,24 +61,27 @@ class HonestClient:
         self._process.join(10)
 
 
-def _work(pipe, calls: dict[str, tuple[str, str]], http_address: tuple[str, int]) -> None:
+def _work(pipe, calls: dict, http_address: tuple[str, int], topic: tuple[str, str] | None) -> None:
     # Ctrl-C is for the campaign, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     found, lock = [], threading.Lock()
 
     def keep(name: str, ask) -> None:
         while True:
-            asked, error = time.monotonic(), ""
+            asked, error, seconds = time.monotonic(), "", None
             try:
-                ask()
+                seconds = ask()
             except (RpcError, OSError, http.client.HTTPException) as problem:
                 error = str(problem) or type(problem).__name__
             with lock:
-                found.append(Sample(name, asked, time.monotonic() - asked, error))
-            time.sleep(_PAUSE_SECONDS)
+                found.append(Sample(name, asked, time.monotonic() - asked if seconds is None else seconds, error))
+            # What is published waits for nobody's pause.
+            time.sleep(0 if name == SUBSCRIBER else _PAUSE_SECONDS)
 
-    for name, (endpoint, method) in calls.items():
-        threading.Thread(target=lambda n=name, e=endpoint, m=method: keep(n, _caller(e, m)), daemon=True).start()
+    for name, call in calls.items():
+        threading.Thread(target=lambda n=name, c=call: keep(n, _caller(*c)), daemon=True).start()
+    if topic:
+        threading.Thread(target=lambda: keep(SUBSCRIBER, _subscriber(*topic)), daemon=True).start()
     threading.Thread(target=lambda: keep("http", lambda: _page(http_address)), daemon=True).start()
     # Ends with the campaign, however that ends.
     with contextlib.suppress(EOFError, OSError):
@@ -80,10 +91,31 @@ def _work(pipe, calls: dict[str, tuple[str, str]], http_address: tuple[str, int]
             pipe.send(told)
 
 
-def _caller(endpoint: str, method: str):
+def _caller(endpoint: str, method: str, request: bytes):
     # One connection for all questions, as a service's client has; a channel belongs to its thread.
     channel = Channel(endpoint)
-    return lambda: channel.unary(method, b"", timeout=ANSWER_SECONDS)
+
+    def ask() -> None:
+        with channel.stream(method, timeout=ANSWER_SECONDS) as call:
+            call.send(request, last=True)
+            if not list(call):
+                raise OSError("the answer is empty")
+
+    return ask
+
+
+def _subscriber(endpoint: str, topic: str):
+    socket = zmq.Context.instance().socket(zmq.SUB)
+    socket.subscribe(topic.encode())
+    socket.connect(endpoint)
+
+    def hear() -> float:
+        if not socket.poll(ANSWER_SECONDS * 1000):
+            raise OSError(f"nothing was published for {ANSWER_SECONDS:g} s")
+        envelope = schema.TopicEnvelope.FromString(socket.recv_multipart()[1])
+        return time.time() - envelope.unix_nanos / 1e9
+
+    return hear
 
 
 def _page(address: tuple[str, int]) -> None:

@@ -13,7 +13,7 @@ import attackhttp
 import attacktopics
 from attack import VICTIM, WORKER, Attack, Ground
 from fleet import SERVICES, Fleet
-from honest import HonestClient, Sample
+from honest import READER, SUBSCRIBER, HonestClient, Sample
 from memory import MemoryWatch
 from messages import RpcError
 from programs import CampaignError
@@ -31,6 +31,8 @@ _ATTACK_SECONDS = (1.5, 60.0)
 # What an attack's preparation, recovery and the start of the fleet take of the campaign's time.
 _ATTACK_SHARE = 0.6
 _STOP, _PAGE = "stop", "http"
+# What the honest reader reads again and again: more than one message, and soon read.
+_READ_TRIALS, _READ_STEPS, _READ_SIZE = 3, 4, 48
 
 
 def run(binaries: pathlib.Path, minutes: float, seed: int, only: str = "") -> int:
@@ -61,6 +63,7 @@ def _run(fleet: Fleet, attacks: list[Attack], seconds: float, chance: random.Ran
     work = Work(fleet, [WORKER])
     work.start()
     ground = Ground(fleet, chance)
+    ground.reading = attackcalls.store(ground, "robot-read", _READ_TRIALS, _READ_STEPS, _READ_SIZE)
     for attack in attacks:
         _one(attack, ground, seconds, result)
     work.stop()
@@ -72,7 +75,7 @@ def _one(attack: Attack, ground: Ground, seconds: float, result: Result) -> None
     client = _client(ground)
     time.sleep(0.5)
     client.samples()
-    with MemoryWatch(fleet.victims) as memory:
+    with MemoryWatch(fleet.victims, ground.memory) as memory:
         ground.deadline = time.monotonic() + seconds
         try:
             sent = attack.run(ground)
@@ -100,10 +103,12 @@ def _one(attack: Attack, ground: Ground, seconds: float, result: Result) -> None
 
 def _client(ground: Ground) -> HonestClient:
     health = "grpc.health.v1.Health/Check"
-    calls = {name: (ground.endpoint(f"{name}.rpc"), health) for name in SERVICES}
-    calls[VICTIM] = (ground.endpoint("robot.rpc"), health)
-    calls[_STOP] = (ground.endpoint("robot.rpc"), "fleetloop.v1.RobotService/Stop")
-    return HonestClient(calls, ground.address())
+    calls = {name: (ground.endpoint(f"{name}.rpc"), health, b"") for name in SERVICES}
+    calls[VICTIM] = (ground.endpoint("robot.rpc"), health, b"")
+    calls[_STOP] = (ground.endpoint("robot.rpc"), "fleetloop.v1.RobotService/Stop", b"")
+    calls[READER] = (ground.endpoint("ingest.rpc"), "fleetloop.v1.IngestService/ReadTrials", ground.reading)
+    # Of the robot that works: it files several trials a second.
+    return HonestClient(calls, ground.address(), (ground.endpoint("ingest.publications"), f"acks/{WORKER}"))
 
 
 def _recover(attack: Attack, memory: MemoryWatch, client: HonestClient) -> dict[str, float]:
@@ -128,7 +133,7 @@ def _broken(attack: Attack, samples: list[Sample], memory: MemoryWatch, after: d
             broken.append(f"{target}: {len(failed)} of {len(own)} honest questions failed, e.g. {failed[0].error[:120]}")
         elif slowest.seconds > _HONEST_SECONDS:
             broken.append(f"{target}: an honest answer took {slowest.seconds:.1f} s, above {_HONEST_SECONDS:g} s")
-    missing = {*SERVICES, VICTIM, _STOP, _PAGE} - {sample.target for sample in samples}
+    missing = {*SERVICES, VICTIM, _STOP, _PAGE, READER, SUBSCRIBER} - {sample.target for sample in samples}
     if missing:
         broken.append(f"{', '.join(sorted(missing))}: no honest answer at all")
     for name, before in memory.before.items():
@@ -141,10 +146,10 @@ def _broken(attack: Attack, samples: list[Sample], memory: MemoryWatch, after: d
 
 
 def _latency(attack: Attack, samples: list[Sample]) -> str:
-    """p50, p99 and maximum of the target's honest answers in ms; of stops too where agents are the target."""
+    """p50, p99 and maximum of the target's honest answers in ms; of all kinds that it gives."""
     texts = []
-    targets = {VICTIM: [VICTIM, _STOP], "monitor": ["monitor", _PAGE]}.get(attack.target, [attack.target])
-    for target in targets:
+    kinds = {VICTIM: [_STOP], "monitor": [_PAGE], "ingest": [READER, SUBSCRIBER]}
+    for target in [attack.target, *kinds.get(attack.target, [])]:
         times = sorted(sample.seconds * 1000 for sample in samples if sample.target == target and not sample.error)
         failed = sum(1 for sample in samples if sample.target == target and sample.error)
         if not times:

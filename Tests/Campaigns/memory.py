@@ -23,13 +23,16 @@ def resident_megabytes(pid: int) -> float:
 
 
 class MemoryWatch(threading.Thread):
-    """As a context: what each process had before, and at most meanwhile, in MB."""
+    """As a context: what each process had when it was first looked at, and at most meanwhile, in MB.
 
-    def __init__(self, programs: list[Program]):
+    `first`: those first readings by process id, for all watches: what one attack leaves is no room for the next.
+    """
+
+    def __init__(self, programs: list[Program], first: dict[int, float]):
         super().__init__(daemon=True)
         self._programs, self._ending = programs, threading.Event()
-        self.before = self.now()
-        self.peak = dict(self.before)
+        self.peak = self.now()
+        self.before = {program.name: first.setdefault(program.pid, self.peak[program.name]) for program in programs}
 
     def now(self) -> dict[str, float]:
         return {program.name: resident_megabytes(program.pid) for program in self._programs}

@@ -134,4 +134,21 @@ struct KernelTests {
     simulation.run(until: .seconds(1))
     #expect(simulation.failure?.contains("Swift pool") == true)
   }
+
+  @Test func `what is published keeps its order, however close together it arrives`() {
+    for seed in 0..<100 as Range<UInt64> {
+      let simulation = Simulation(seed: seed)
+      let network = SimulatedNetwork(simulation)
+      network.faults.delay = .zero ... .microseconds(1)
+      let (one, other) = (SimulatedHost("one", in: simulation), SimulatedHost("other", in: simulation))
+      let life = one.boot()
+      _ = other.boot()
+      let arrived = Kept<[Int]>([])
+      for number in 0..<10 {
+        network.publish(from: life, to: other, stream: "numbers") { _ in arrived.value.append(number) }
+      }
+      simulation.run(until: .seconds(1))
+      #expect(arrived.value == Array(0..<10))
+    }
+  }
 }

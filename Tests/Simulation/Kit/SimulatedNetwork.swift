@@ -26,6 +26,8 @@ public final class SimulatedNetwork {
   public internal(set) var published = 0
   private var partitions: Set<[String]> = []
   private var lastArrival: [String: Duration] = [:]
+  /// What is on its way in each lane and keeps its order.
+  private var lanes: [String: [() -> Void]] = [:]
   var random: SimulationRandom
 
   public init(_ simulation: Simulation) {
@@ -76,19 +78,21 @@ public final class SimulatedNetwork {
     _ sender: HostLife, _ receiver: SimulatedHost, _ stream: String, _ deliver: @escaping (HostLife) -> Void
   ) {
     let lane = "\(sender.host.name)>\(receiver.name):\(stream)"
-    var arrival = self.simulation.elapsed + self.random.within(self.faults.delay)
-    if self.random.chance(self.faults.reordering) {
-      self.failures += 1
-      arrival += self.random.within(self.faults.lateness)
-    } else {
-      arrival = max(arrival, self.lastArrival[lane, default: .zero] + .nanoseconds(1))
-      self.lastArrival[lane] = arrival
-    }
-    self.simulation.at(arrival) {
+    let arrive = {
       guard self.isWhole(sender.host, receiver), let life = receiver.life else { return }
       self.simulation.note("\(lane) arrives")
       deliver(life)
     }
+    let arrival = self.simulation.elapsed + self.random.within(self.faults.delay)
+    if self.random.chance(self.faults.reordering) {
+      self.failures += 1
+      self.simulation.at(arrival + self.random.within(self.faults.lateness), arrive)
+      return
+    }
+    // Of events that are due together any may be next: each delivers what is first in the lane.
+    self.lanes[lane, default: []].append(arrive)
+    self.lastArrival[lane] = max(arrival, self.lastArrival[lane, default: .zero])
+    self.simulation.at(self.lastArrival[lane] ?? arrival) { self.lanes[lane]?.removeFirst()() }
   }
 
   // MARK: Calls

@@ -24,7 +24,7 @@ public final class Simulation: @unchecked Sendable {
   }
 
   public let seed: UInt64
-  public let configuration: Configuration
+  public var configuration: Configuration
   /// Time since the start.
   public private(set) var elapsed: Duration = .zero
   public private(set) var steps = 0

@@ -57,7 +57,7 @@ package actor Monitor {
     self.runtime = runtime
     self.executor = runtime.makeSerialExecutor("fleetloop.monitor.state")
     self.startedUnixNanos = runtime.unixNanos()
-self.stored = try store.load()
+    self.stored = try store.load()
     self.stored.limits = limits
     self.state = self.stored
     let damages = try store.damages()

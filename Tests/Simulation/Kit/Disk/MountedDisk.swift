@@ -86,7 +86,10 @@ struct MountedDisk: Disk, @unchecked Sendable {
 
   func open(_ path: String, _ access: DiskAccess, mode: UInt32) throws(StorageError) -> any DiskFile {
     try self.operate("\(access)", path, failing: \.open) { fails throws(StorageError) in
-      if fails { throw Self.failure("open", path, "input/output error") }
+      if fails {
+        self.platter.didRead?(path, .failed(nil))
+        throw Self.failure("open", path, "input/output error")
+      }
       let known = self.platter.names.files[path]
       guard access == .create else {
         guard let known else { throw Self.missing("open", path) }
@@ -111,6 +114,7 @@ struct MountedDisk: Disk, @unchecked Sendable {
         self.platter.names.folders.contains(DiskNames.folder(of: newPath))
       else { throw Self.missing("rename", path) }
       self.platter.change(.move(path, newPath))
+      self.platter.didMove?(newPath)
     }
   }
 

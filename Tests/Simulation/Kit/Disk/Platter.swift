@@ -13,6 +13,10 @@ public final class Platter {
   public internal(set) var failures = 0
   /// Called after a name went away, with the path.
   public var didRemove: ((String) -> Void)?
+  /// Called after a file was renamed, with its new path.
+  public var didMove: ((String) -> Void)?
+  /// Called after bytes of a file were read, or were to be; with its path.
+  public var didRead: ((String, Reading) -> Void)?
   var random: SimulationRandom
   private(set) var names = DiskNames()
   private var durableNames = DiskNames()
@@ -103,6 +107,14 @@ public final class Platter {
 
   // MARK: For those who check
 
+  /// What became of a try to read.
+  public enum Reading: Sendable {
+    /// `isWhole`: all bytes of the file at once.
+    case done(isWhole: Bool)
+    /// The disk did not let these bytes be read; nil where it did not open the file.
+    case failed(Range<Int>?)
+  }
+
   /// A file as those see it who check.
   public struct File {
     public var path: String
@@ -125,6 +137,9 @@ public final class Platter {
         }
       }
   }
+
+  /// Whether bits of a file turned.
+  public func isFlipped(_ path: String) -> Bool { self.names.files[path].map { !$0.flips.isEmpty } ?? false }
 
   /// Whether a file is not as it was written, or cannot be read.
   public func isDamaged(_ path: String) -> Bool { self.names.files[path]?.isDamaged ?? false }

@@ -19,11 +19,14 @@ final class SimulatedFile: DiskFile, @unchecked Sendable {
 
   func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(StorageError) -> Int {
     try self.disk.operate("read", self.path, failing: \.read) { fails throws(StorageError) in
-      if fails { throw MountedDisk.failure("read", self.path, "input/output error") }
       let count = max(0, min(buffer.count, self.inode.content.count - offset))
-      guard self.inode.canRead(offset..<offset + count) else {
-        throw MountedDisk.failure("read", self.path, "input/output error, and so at every try")
+      let bytes = offset..<offset + count
+      guard !fails, self.inode.canRead(bytes) else {
+        self.disk.platter.didRead?(self.path, .failed(bytes))
+        let isForEver = fails ? "" : ", and so at every try"
+        throw MountedDisk.failure("read", self.path, "input/output error\(isForEver)")
       }
+      self.disk.platter.didRead?(self.path, .done(isWhole: bytes == 0..<self.inode.content.count))
       if count > 0 {
         self.inode.content.withUnsafeBytes {
           buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[offset..<offset + count]))

@@ -14,32 +14,27 @@ final class DeliveryOracle {
     /// Places in the log where the disk harmed it, and when it harmed the last that was whole.
     var harmed: Set<LogView.Copy> = []
     var harmedSince: Duration?
+    /// Tries to read it in its spool that failed since the last that did not, and when the first of them did.
+    var failedReads = 0
+    var unreadableSince: Duration = .zero
   }
 
-  /// What the disks of a seed may do to bytes that are durable.
-  struct Decay {
-    /// Reads at ingest fail although nothing is harmed: what was there may be taken for damaged, and be stored again.
-    var ingestReadsFail = false
-    /// A robot may find one of its trials unreadable, and put it aside.
-    var robotsLoseTrials = false
-  }
-
+  /// How often, and for how long, a robot tries to read a trial that it sets aside.
+  private static let reads = (count: 8, time: Duration.seconds(60))
   /// Longest time from finding a trial in the log to saying so.
   private static let answer: Duration = .seconds(10)
 
   private let simulation: Simulation
   private let log: LogView
-  private let decay: Decay
   private var trials: [TrialKey: Trial] = [:]
   /// Whether a robot has put a trial aside, with the reason beside it.
   var isPutAside: (TrialKey) -> Bool = { _ in false }
   private(set) var filed = 0
   private(set) var duplicates = 0
 
-  init(_ simulation: Simulation, log: LogView, decay: Decay) {
+  init(_ simulation: Simulation, log: LogView) {
     self.simulation = simulation
     self.log = log
-    self.decay = decay
   }
 
   // MARK: What happens
@@ -85,6 +80,30 @@ final class DeliveryOracle {
     }
   }
 
+  /// A robot's disk let a trial be read as a whole.
+  func wasRead(_ key: TrialKey) { self.trials[key]?.failedReads = 0 }
+
+  /// A robot's disk did not let a trial be read.
+  func wasNotRead(_ key: TrialKey) {
+    guard let trial = self.trials[key] else { return }
+    if trial.failedReads == 0 { self.trials[key]?.unreadableSince = self.simulation.elapsed }
+    self.trials[key]?.failedReads += 1
+  }
+
+  /// A robot has put a trial aside: rightly only where the disk has changed it, or has refused it for as long as it may be tried
+  /// while it let others be read.
+  func setAside(_ key: TrialKey, isDamaged: Bool, isDiskDead: Bool) {
+    self.simulation.note("\(key) is set aside")
+    guard let trial = self.trials[key], !isDamaged else { return }
+    let time = self.simulation.elapsed - trial.unreadableSince
+    if isDiskDead { self.simulation.fail("\(key) is set aside while its disk lets nothing be read") }
+    if trial.failedReads < Self.reads.count || time < Self.reads.time {
+      self.simulation.fail(
+        "\(key) is set aside, and could not be read \(trial.failedReads) times"
+          + (trial.failedReads > 0 ? " in \(time)" : ""))
+    }
+  }
+
   /// The disk has harmed something of the log.
   func logDecayed() {
     for (key, copies) in self.log.copies(durably: false) {
@@ -115,25 +134,21 @@ final class DeliveryOracle {
 
   /// Whether ingest could not read what was there, and said so.
   private func isMistaken(_ key: TrialKey, _ copies: [LogView.Copy]) -> Bool {
-    self.decay.ingestReadsFail && self.log.isNamed(key, places: Set(copies))
+    self.log.isNamed(key, places: Set(copies)) && copies.contains(where: self.log.wasUnreadable)
   }
 
   /// Filed trials that are not in the log.
   var missing: [TrialKey] {
     let stored = self.log.copies(durably: true)
     return self.sorted.filter { key, trial in
-      trial.isFiled && stored[key] == nil && trial.harmed.isEmpty && !self.isLostByRobot(key)
+      trial.isFiled && stored[key] == nil && trial.harmed.isEmpty && !self.isPutAside(key)
     }.map(\.key)
   }
 
   /// Filed trials that ingest has never answered for. One whose file cannot be deleted stays in its spool until a restart.
   var unacknowledged: [TrialKey] {
-    self.sorted.filter { $0.value.isFiled && !$0.value.isAcknowledged && !self.isLostByRobot($0.key) }
+    self.sorted.filter { $0.value.isFiled && !$0.value.isAcknowledged && !self.isPutAside($0.key) }
       .map(\.key)
-  }
-
-  private func isLostByRobot(_ key: TrialKey) -> Bool {
-    self.decay.robotsLoseTrials && self.isPutAside(key)
   }
 
   /// Trials that ingest is to give back when it is asked for them.

@@ -14,6 +14,8 @@ struct DeliveryPlan {
     /// The same in the robots' small files, and in their trials.
     static let smallFiles = 0.15
     static let spoolSectors = 0.15
+    /// Times in which a robot's disk lets nothing be read.
+    static let silences = 0.15
   }
 
   var robots: Int
@@ -38,6 +40,9 @@ struct DeliveryPlan {
   var logSectors: ClosedRange<Duration>?
   var smallFiles: ClosedRange<Duration>?
   var spoolSectors: ClosedRange<Duration>?
+  /// Time between two silences of one robot's disk, and how long one is.
+  var silences: ClosedRange<Duration>?
+  let silence: ClosedRange<Duration> = .seconds(1) ... .seconds(120)
 
   init(_ random: inout SimulationRandom) {
     self.robots = random.within(1...3)
@@ -69,14 +74,9 @@ struct DeliveryPlan {
     if self.logSectors != nil { self.logFileBytes = max(self.logFileBytes, 20_000) }
     self.smallFiles = random.pauses(from: .seconds(1), longest: 5...30, in: Share.smallFiles)
     self.spoolSectors = random.pauses(from: .seconds(1), longest: 5...30, in: Share.spoolSectors)
+    self.silences = random.pauses(from: .seconds(1), longest: 5...60, in: Share.silences)
     // A robot whose every file is bad has a disk that fails, and rightly gives nothing up.
     if self.spoolSectors != nil { self.smallFiles = nil }
-  }
-
-  var decay: DeliveryOracle.Decay {
-    DeliveryOracle.Decay(
-      ingestReadsFail: self.ingestDisk.read > 0 || self.logSectors != nil,
-      robotsLoseTrials: self.robotDisk.read > 0 || self.spoolSectors != nil)
   }
 
   private static func disk(_ random: inout SimulationRandom) -> DiskFaults {

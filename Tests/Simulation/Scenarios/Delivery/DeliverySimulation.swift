@@ -7,6 +7,8 @@ package final class DeliverySimulation: @unchecked Sendable {
   // Unchecked: used by the simulation's thread only.
   /// Time that everything filed has to arrive once the troubles are over.
   private static let patience: Duration = .seconds(1_800)
+  /// Time in which ingest forgets trials that came in part, and a robot that has not heard of a trial begins to upload it.
+  private static let quiet: Duration = .seconds(20)
   /// Bytes of a log file for each of its bad sectors. Ingest tells damage from a disk that fails by what else of the file it can
   /// read, 4 KiB at once: of a file of a few sectors that is nothing, and then it rightly refuses to start.
   private static let badSectorSpacing = 8 << 10
@@ -40,7 +42,7 @@ package final class DeliverySimulation: @unchecked Sendable {
       logFileBytes: plan.logFileBytes, robotTrials: plan.robotTrials, in: simulation)
     self.ingest = ingest
     let oracle = DeliveryOracle(
-      simulation, log: LogView(ingest.host.platter, folder: IngestHost.folder), decay: plan.decay)
+      simulation, log: LogView(ingest.host.platter, folder: IngestHost.folder))
     self.oracle = oracle
     ingest.oracle = oracle
     self.robots = (0..<plan.robots).map { index in
@@ -58,8 +60,8 @@ package final class DeliverySimulation: @unchecked Sendable {
     self.begin()
     self.simulation.run(until: self.plan.troubles)
     self.end()
-    let limit = self.simulation.elapsed + Self.patience
-    self.simulation.run(until: limit) { self.isSettled }
+    self.settle()
+    self.rest()
     self.judge()
     self.simulation.stop()
     var report = SimulationReport(self.simulation, self.troubles)
@@ -110,6 +112,11 @@ package final class DeliverySimulation: @unchecked Sendable {
     for robot in self.robots {
       self.troubles.again(self.plan.smallFiles) { robot.harmSmallFile() }
       self.troubles.again(self.plan.spoolSectors) { robot.harmTrial() }
+      self.troubles.again(self.plan.silences) {
+        robot.silenceDisk(for: self.random.within(self.plan.silence)) {
+          self.troubles.areOn ? self.plan.robotDisk : DiskFaults()
+        }
+      }
     }
   }
 
@@ -122,8 +129,32 @@ package final class DeliverySimulation: @unchecked Sendable {
     self.troubles.end()
   }
 
+  private func settle() {
+    self.simulation.run(until: self.simulation.elapsed + Self.patience) { self.isSettled }
+  }
+
   private var isSettled: Bool {
     self.ingest.host.life != nil && self.oracle.unacknowledged.isEmpty && self.oracle.missing.isEmpty
+      && self.robots.allSatisfy { $0.pending == 0 }
+  }
+
+  /// Where nothing goes wrong, robots send each trial once: they hear what ingest says on its topic.
+  private func rest() {
+    guard self.isSettled else { return }
+    // Threads that stand still for longer than an acknowledgement may take would have their trials uploaded, rightly.
+    self.simulation.configuration.stallChance = 0
+    let uploads = self.robots.map(\.uploads)
+    self.simulation.run(until: self.simulation.elapsed + Self.quiet)
+    for robot in self.robots { robot.isWorking = true }
+    self.simulation.run(until: self.simulation.elapsed + self.plan.pauseBetweenTrials.upperBound)
+    for robot in self.robots { robot.isWorking = false }
+    self.settle()
+    self.simulation.run(until: self.simulation.elapsed + Self.quiet)
+    for (robot, before) in zip(self.robots, uploads) where robot.uploads > before {
+      self.simulation.fail(
+        "\(robot.host.name) uploaded \(robot.uploads - before) trials that it had published, and nothing was wrong"
+      )
+    }
   }
 
   private func judge() {
@@ -132,6 +163,10 @@ package final class DeliverySimulation: @unchecked Sendable {
     for key in self.oracle.missing { self.simulation.fail("\(key) was filed and has not arrived") }
     for key in self.oracle.unacknowledged {
       self.simulation.fail("\(key) was filed and its robot never heard of it again")
+    }
+    for robot in self.robots where robot.pending != 0 {
+      let pending = robot.pending.map { "\($0) trials" } ?? "everything, and is down"
+      self.simulation.fail("\(robot.host.name) keeps \(pending), and ingest has answered for all")
     }
     self.ingest.read(self.oracle.promised) { self.isRead = true }
     self.simulation.run(until: self.simulation.elapsed + Self.patience) { self.isRead }

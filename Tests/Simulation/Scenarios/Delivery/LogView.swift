@@ -34,11 +34,40 @@ final class LogView {
   private var keys: [LogReading.Messages: TrialKey] = [:]
   /// What files hold, as long as they are as they were.
   private var known: [Version: [(TrialKey, Copy)]] = [:]
+  /// What the disk did not let be read at last, and how often in a row, by file.
+  private var failing: [String: (bytes: Range<Int>, count: Int)] = [:]
+  /// Places that it did not let be read so often that ingest may take them for damaged, by file.
+  private var unreadable: [String: Set<Range<Int>>] = [:]
+  /// Tries at one place, in a row.
+  private static let tries = 3
+  /// Bytes that are tried at once where a file is searched for what can be read.
+  private static let block = 4_096
 
   /// - Parameter folder: ingest's: the log is in `log`, damage is noted in `damage`.
   init(_ platter: Platter, folder: String) {
     self.platter = platter
     self.folder = folder
+    platter.didRead = { [unowned self] path, reading in
+      guard path.hasPrefix("\(folder)/log/") else { return }
+      self.read(String(path.dropFirst("\(folder)/log/".count)), reading)
+    }
+  }
+
+  private func read(_ file: String, _ reading: Platter.Reading) {
+    guard case .failed(let bytes?) = reading else {
+      self.failing[file] = nil
+      return
+    }
+    let before = self.failing[file].flatMap { $0.bytes == bytes ? $0.count : nil } ?? 0
+    self.failing[file] = (bytes, before + 1)
+    if before + 1 >= Self.tries { self.unreadable[file, default: []].insert(bytes) }
+  }
+
+  /// Whether the disk did not let a trial be read, or a part of it, for as long as it is tried.
+  func wasUnreadable(_ copy: Copy) -> Bool {
+    self.unreadable[copy.file]?.contains {
+      $0.overlaps(copy.range) && $0.count <= max(copy.range.count, Self.block)
+    } == true
   }
 
   /// Tells what a robot wrote of a trial.

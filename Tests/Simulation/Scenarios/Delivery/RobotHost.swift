@@ -19,6 +19,11 @@ final class RobotHost: @unchecked Sendable {
   /// Whether new trials begin.
   var isWorking = true
   private var acknowledgements: AsyncStream<TrialAcknowledgement>.Continuation?
+  private var spool: Spool?
+  /// Since when its disk lets nothing be read; nil where it does.
+  private var silence: Duration?
+  /// Uploads that it began.
+  private(set) var uploads = 0
   private static let folder = "/robot/spool"
 
   init(
@@ -31,10 +36,33 @@ final class RobotHost: @unchecked Sendable {
     self.ingest = ingest
     self.pauses = pauses
     self.random = simulation.random.fork()
+    self.watch()
+  }
+
+  /// Tells the oracle what becomes of the files of trials.
+  private func watch() {
     self.host.platter.didRemove = { [unowned self] path in
-      guard let id = Self.trialID(path, in: "ready") else { return }
-      self.oracle.removed(TrialKey(robot: self.host.name, trialID: id))
+      if let key = self.key(path, in: "ready") { self.oracle.removed(key) }
     }
+    self.host.platter.didMove = { [unowned self] path in
+      guard let key = self.key(path, in: "refused"), !path.hasSuffix(".untold"), !path.hasSuffix(".reason")
+      else { return }
+      let silence = self.silence.map { self.host.simulation.elapsed - $0 } ?? .zero
+      let isDiskDead = self.host.platter.faults.read == 1 && silence > .seconds(10)
+      self.oracle.setAside(key, isDamaged: self.host.platter.isFlipped(path), isDiskDead: isDiskDead)
+    }
+    self.host.platter.didRead = { [unowned self] path, reading in
+      guard let key = self.key(path, in: "ready") ?? self.key(path, in: "refused") else { return }
+      switch reading {
+      case .failed: self.oracle.wasNotRead(key)
+      case .done(isWhole: true): self.oracle.wasRead(key)
+      case .done(isWhole: false): break
+      }
+    }
+  }
+
+  private func key(_ path: String, in part: String) -> TrialKey? {
+    Self.trialID(path, in: part).map { TrialKey(robot: self.host.name, trialID: $0) }
   }
 
   /// The id in `/robot/spool/PART/000000000001_ID`; nil for other files.
@@ -52,8 +80,24 @@ final class RobotHost: @unchecked Sendable {
     }
   }
 
-  /// Makes a part of a filed trial unreadable.
-  func harmTrial() { self.host.platter.decay(.badSector, below: "\(Self.folder)/ready") }
+  /// Makes a part of a filed trial unreadable, or another than it was.
+  func harmTrial() {
+    let decay = self.random.pick([Platter.Decay.flippedBit, .badSector])
+    self.host.platter.decay(decay, below: "\(Self.folder)/ready")
+  }
+
+  /// For some time the disk lets nothing be read.
+  func silenceDisk(for time: Duration, then faults: @escaping () -> DiskFaults) {
+    guard self.silence == nil else { return }
+    self.host.simulation.note("\(self.host.name)'s disk lets nothing be read")
+    self.host.platter.faults.read = 1
+    self.silence = self.host.simulation.elapsed
+    self.host.simulation.after(time) { [unowned self] in
+      self.host.simulation.note("\(self.host.name)'s disk lets itself be read again")
+      self.host.platter.faults = faults()
+      self.silence = nil
+    }
+  }
 
   /// Whether a trial lies where a person is to look at it, with the reason beside it.
   func isPutAside(_ trialID: String) -> Bool {
@@ -63,6 +107,9 @@ final class RobotHost: @unchecked Sendable {
         && (files.contains("\($0).reason") || files.contains("\($0).untold"))
     }
   }
+
+  /// Trials that it keeps until it hears that ingest has them; nil while it is down.
+  var pending: UInt32? { self.spool?.usage.trials }
 
   /// - Throws: what the disk says; the host is up and does nothing then.
   func boot() throws {
@@ -76,7 +123,7 @@ final class RobotHost: @unchecked Sendable {
       lost: { _, _, _ in },
       upload: { events, watch in try await self.upload(events, watch, from: life) })
     let (heard, acknowledgements) = AsyncStream<TrialAcknowledgement>.makeStream()
-    self.acknowledgements = acknowledgements
+    (self.spool, self.acknowledgements) = (spool, acknowledgements)
     life.start { await delivery.run() }
     life.start { for await acknowledgement in heard { await delivery.hear(acknowledgement) } }
     life.start { await self.work(life, spool) }
@@ -94,13 +141,14 @@ final class RobotHost: @unchecked Sendable {
   private func upload(
     _ events: [TrialEvent], _ watch: ProgressWatch, from life: HostLife
   ) async throws -> TrialAcknowledgement {
-    try await self.network.call(
+    if life.isAlive { self.uploads += 1 }
+    return try await self.network.call(
       from: life, to: self.ingest.host, "Upload", requests: events, sent: { watch.moved() },
       serve: { life, requests in try await self.ingest.upload(requests, to: life) })
   }
 
   /// Nothing of a life that ended is called again.
-  func forget() { self.acknowledgements = nil }
+  func forget() { (self.spool, self.acknowledgements) = (nil, nil) }
 
   // MARK: Trials
 
