@@ -1,10 +1,11 @@
 import Foundation
-import RobotCore
 import Schemas
 import Storage
 import Synchronization
 import TestSupport
 import Testing
+
+@testable import RobotCore
 
 @Suite("Writes of orders", .timeLimit(.minutes(1)))
 struct OrderWritesTests {
@@ -98,6 +99,86 @@ struct OrderWritesTests {
     #expect(self.queue.unkept == nil)
     #expect(try await self.queue.enqueue(Messages.order("a", seeds: [1])) == 1)
     #expect(try WorkQueue(folder: self.folder.path).counts.waiting == 1)
+  }
+
+  /// What the next agent finds.
+  private func restarted() throws -> (condition: Condition, queue: WorkQueue) {
+    let condition = try Condition(folder: self.folder.path)
+    let queue = try WorkQueue(folder: self.folder.path) { condition.standing }
+    condition.count(atLeast: queue.firstStandstills)
+    return (condition, queue)
+  }
+
+  /// As ``Robot/resume(continuing:reason:)`` does it.
+  private func resume(_ condition: Condition, _ queue: WorkQueue, continuing: Bool = false) async {
+    await queue.keep()
+    condition.resume(reason: "")
+    await queue.resume(continuing: continuing, after: condition.standstills)
+  }
+
+  @Test(arguments: [false, true])
+  func `what was held is held after a restart though the disk refused the orders`(continuing: Bool)
+    async throws
+  {
+    _ = try await self.queue.enqueue(Messages.order("a", seeds: [1]))
+    self.disk.refuses.store(true, ordering: .relaxed)
+    self.condition.stop(reason: "a hand in the cell")
+    await self.resume(self.condition, self.queue, continuing: continuing)
+    #expect(self.queue.unkept != nil && self.condition.unkept == nil)
+    #expect(self.queue.counts.held == (continuing ? 0 : 1))
+    // What the disk did not take nobody may rely on.
+    let next = try self.restarted()
+    #expect(next.condition.obstacle == nil && next.queue.counts.held == 1)
+    #expect(await next.queue.next(within: .zero, modelVersion: "") == nil)
+    await next.queue.resume(continuing: true, after: next.condition.standstills)
+    let last = try self.restarted()
+    #expect(await last.queue.next(within: .zero, modelVersion: "")?.orderID == "a")
+  }
+
+  @Test func `an order for afterwards stays one over more stops, but not where it may have been let go`()
+    async throws
+  {
+    self.condition.stop(reason: "lunch")
+    var order = Messages.order("a", seeds: [1])
+    order.whenResumed = true
+    _ = try await self.queue.enqueue(order)
+    self.condition.stop(reason: "lunch is not over")
+    await self.queue.keep()
+    let next = try self.restarted()
+    #expect(next.queue.counts.held == 0 && next.condition.standstills == 2)
+    self.disk.refuses.store(true, ordering: .relaxed)
+    await self.resume(self.condition, self.queue)
+    #expect(self.queue.counts.held == 0)
+    self.condition.stop(reason: "a hand in the cell")
+    await self.resume(self.condition, self.queue)
+    #expect(self.queue.counts.held == 1)
+    #expect(try self.restarted().queue.counts.held == 1)
+  }
+
+  @Test func `a standstill that only the orders know of is not counted twice`() async throws {
+    _ = try await self.queue.enqueue(Messages.order("a", seeds: [1]))
+    self.condition.stop(reason: "a hand in the cell")
+    await self.queue.keep()
+    // The disk never had it.
+    try FileManager.default.removeItem(atPath: "\(self.folder.path)/condition.json")
+    let next = try self.restarted()
+    #expect(next.queue.counts.held == 1 && next.condition.standstills == 1)
+    await next.queue.resume(continuing: true, after: 1)
+    next.condition.stop(reason: "again")
+    #expect(next.queue.counts.held == 1)
+    #expect(try self.restarted().queue.counts.held == 1)
+  }
+
+  @Test func `orders that an older agent left, and a bad sector under them`() async throws {
+    let message = Messages.order("a", seeds: [1]).serializedBytes()
+    let old = withUnsafeBytes(of: UInt32(message.count).littleEndian) { Array($0) } + [0] + message
+    try CheckedFile.write(old, to: "\(self.folder.path)/orders", on: SystemDisk())
+    #expect(try self.restarted().queue.counts.waiting == 1)
+    let disk = FailingDisk()
+    disk.spoil("/orders", 0..<4)
+    #expect(try WorkQueue(folder: self.folder.path, disk: disk).counts.waiting == 0)
+    let told = try DamagedFiles(folder: self.folder.path, disk: disk).waiting.map(\.name)
+    #expect(told == ["orders"])
   }
 
   /// As large as an order may be but for its seeds.

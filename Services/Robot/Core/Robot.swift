@@ -96,6 +96,7 @@ package final class Robot: Sendable {
     self.queue = try WorkQueue(folder: "\(folder)/work", disk: disk, runtime: runtime) {
       [condition = self.condition] in condition.standing
     }
+    self.condition.count(atLeast: self.queue.firstStandstills)
     self.vitals = try Vitals(folder: "\(folder)/work", disk: disk, runtime: runtime)
     self.damaged = try DamagedFiles(folder: "\(folder)/work", disk: disk)
     if let lostEvents { self.report(safety: Self.lostEvents, trialID: "", detail: lostEvents) }

@@ -4,7 +4,7 @@ import Synchronization
 
 /// What a robot was told, at one moment.
 package struct Standing: Sendable {
-  /// How often it was told to stand still since the agent's start. Who finds it grown does not move for what began before,
+  /// How often it was told to stand still, earlier agents included. Who finds it grown does not move for what began before,
   /// though the robot may work again meanwhile.
   package var standstills: UInt64
   /// Why it may not work; nil where it may.
@@ -25,11 +25,12 @@ package final class Condition: Sendable {
     var resumeReason: String?
     var unhealthyReason: String?
     var healthGeneration: UInt64 = 0
+    /// As in ``Standing``; nil in what an older agent left.
+    var standstills: UInt64?
   }
 
   private struct State {
     var kept = Kept()
-    var standstills: UInt64 = 0
     /// Why ``kept`` is not on the disk.
     var unkept: String?
   }
@@ -65,7 +66,7 @@ package final class Condition: Sendable {
     let state = self.state.withLock { $0 }
     let stop = state.kept.stopReason.map { "The robot is stopped: \($0). Resume it once it is safe." }
     return Standing(
-      standstills: state.standstills,
+      standstills: state.kept.standstills ?? 0,
       obstacle: stop
         ?? state.kept.unhealthyReason.map {
           "The robot is unhealthy: \($0). Let the monitor resume it once it is repaired."
@@ -76,7 +77,12 @@ package final class Condition: Sendable {
   package var obstacle: String? { self.standing.obstacle }
 
   /// As in ``Standing``.
-  package var standstills: UInt64 { self.state.withLock { $0.standstills } }
+  package var standstills: UInt64 { self.state.withLock { $0.kept.standstills ?? 0 } }
+
+  /// Something that was kept beside it knows of so many: the next one has a number of its own.
+  func count(atLeast standstills: UInt64) {
+    self.state.withLock { $0.kept.standstills = max(standstills, $0.kept.standstills ?? 0) }
+  }
 
   package var isUnhealthy: Bool { self.state.withLock { $0.kept.unhealthyReason != nil } }
 
@@ -139,8 +145,9 @@ package final class Condition: Sendable {
   @discardableResult
   private func change(standsStill: Bool, _ change: (inout Kept, UInt64) -> Bool) -> Bool {
     let changed = self.state.withLock { state in
-      guard change(&state.kept, state.standstills) else { return false }
-      if standsStill { state.standstills += 1 }
+      let standstills = state.kept.standstills ?? 0
+      guard change(&state.kept, standstills) else { return false }
+      if standsStill, standstills < .max { state.kept.standstills = standstills + 1 }
       return true
     }
     if changed { self.keep() }

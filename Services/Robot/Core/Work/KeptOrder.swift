@@ -36,6 +36,11 @@ struct KeptOrder: Sendable {
     KeptOrder(order: self.order, state: self.state == .waiting && !self.seeds.isEmpty ? .held : self.state)
   }
 
+  /// What becomes of it where it may have been let go before the robot had to stand still.
+  var heldForSure: KeptOrder {
+    KeptOrder(order: self.order, state: self.seeds.isEmpty ? self.state : .held)
+  }
+
   /// What becomes of it where the robot may work again.
   var released: KeptOrder {
     KeptOrder(order: self.order, state: self.state == .afterwards ? .waiting : self.state)
@@ -55,54 +60,77 @@ extension KeptOrder {
   /// What it has in the file.
   var bytes: Int { Self.headerBytes + self.order.serializedBytes().count }
 
-  /// For each order the message's length as 4 bytes, least significant first, its state as a byte, and the message.
-  static func encode(_ orders: [KeptOrder]) -> [UInt8] {
+  /// What a record has in place of a state that is no order but the standstills, 8 bytes.
+  private static let standstills: UInt8 = 255
+
+  /// For each order the message's length as 4 bytes, least significant first, its state as a byte, and the message; before
+  /// them, in the same form, the standstills.
+  static func encode(_ kept: KeptOrders) -> [UInt8] {
     var bytes: [UInt8] = []
-    for kept in orders {
-      let message = kept.order.serializedBytes()
-      withUnsafeBytes(of: UInt32(message.count).littleEndian) { bytes.append(contentsOf: $0) }
-      bytes.append(kept.state.rawValue)
-      bytes.append(contentsOf: message)
+    func append(_ state: UInt8, _ content: [UInt8]) {
+      withUnsafeBytes(of: UInt32(content.count).littleEndian) { bytes.append(contentsOf: $0) }
+      bytes.append(state)
+      bytes.append(contentsOf: content)
     }
+    append(Self.standstills, withUnsafeBytes(of: kept.standstills.littleEndian) { Array($0) })
+    for kept in kept.orders { append(kept.state.rawValue, kept.order.serializedBytes()) }
     return bytes
   }
 
   /// Nil where the bytes are no whole number of orders.
-  static func decode(_ bytes: [UInt8]) -> [KeptOrder]? {
-    var orders: [KeptOrder] = []
+  static func decode(_ bytes: [UInt8]) -> KeptOrders? {
+    var kept = KeptOrders()
     var rest = bytes[...]
     while !rest.isEmpty {
-      guard rest.count >= Self.headerBytes, let state = State(rawValue: rest[rest.startIndex + 4]) else {
-        return nil
-      }
+      guard rest.count >= Self.headerBytes else { return nil }
+      let kind = rest[rest.startIndex + 4]
       let length = rest.prefix(4).reversed().reduce(0) { $0 << 8 | Int($1) }
       rest = rest.dropFirst(Self.headerBytes)
-      guard length <= rest.count, let order = try? WorkOrder(serializedBytes: Array(rest.prefix(length)))
-      else { return nil }
-      orders.append(KeptOrder(order: order, state: state))
+      guard length <= rest.count else { return nil }
+      let content = rest.prefix(length)
       rest = rest.dropFirst(length)
+      if kind == Self.standstills, length == 8 {
+        kept.standstills = content.reversed().reduce(0) { $0 << 8 | UInt64($1) }
+      } else if let state = State(rawValue: kind), let order = try? WorkOrder(serializedBytes: Array(content))
+      {
+        kept.orders.append(KeptOrder(order: order, state: state))
+      } else {
+        return nil
+      }
     }
-    return orders
+    return kept
   }
 
-  /// What an earlier agent left. A file of anything else is set aside, see ``DamagedFiles``.
+  /// What an earlier agent left. A file of anything else, or that cannot be read, is set aside, see ``DamagedFiles``.
   /// - Throws: ``RobotError`` `.diskFailed`.
   static func read(
     _ path: String, on disk: any Disk, runtime: Runtime
-  ) throws(RobotError) -> [KeptOrder] {
+  ) throws(RobotError) -> KeptOrders {
     do throws(StorageError) {
       let bytes = try CheckedFile.read(path, limit: Self.largestFile, on: disk)
-      if let orders = Self.decode(bytes) { return orders }
+      if let kept = Self.decode(bytes) { return kept }
     } catch {
-      switch error.code {
-      case .notFound: return []
-      case .corrupt, .tooLarge: break
-      default: throw RobotError(.diskFailed, error.message, cause: error)
-      }
+      if error.code == .notFound { return KeptOrders() }
     }
     try onDisk { () throws(StorageError) in
       try DamagedFiles.setAside(path, number: runtime.unixNanos(), on: disk)
     }
-    return []
+    return KeptOrders()
+  }
+}
+
+/// The file of orders.
+struct KeptOrders {
+  /// Those after which the orders are as they are; see ``Standing``. 0 in what an older agent left.
+  var standstills: UInt64 = 0
+  var orders: [KeptOrder] = []
+
+  /// What is left of them where the robot was told `now` since they were written, or after it.
+  ///
+  /// A standstill that they do not know of was not written to them, because the agent ended or its disk refused it: then nobody
+  /// can say what was resumed since, and all are held.
+  func left(_ now: Standing) -> [KeptOrder] {
+    guard now.standstills <= self.standstills else { return self.orders.map(\.heldForSure) }
+    return self.orders.map { now.obstacle != nil ? $0.held : $0.released }
   }
 }

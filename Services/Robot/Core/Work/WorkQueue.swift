@@ -29,6 +29,8 @@ package actor WorkQueue {
   private let standing: @Sendable () -> Standing
   /// Standstills after which ``orders`` were held.
   private var standstills: UInt64
+  /// Those that were known when the queue was opened: what says how many there were counts on from here.
+  nonisolated let firstStandstills: UInt64
   /// Seeds of an order are those not filed yet.
   private var orders: [KeptOrder]
   /// What ``orders`` have on the disk, or more until they are written next.
@@ -58,16 +60,17 @@ package actor WorkQueue {
     let path = "\(folder)/\(Self.fileName)"
     self.path = path
     try onDisk { () throws(StorageError) in try disk.makeFolder(folder) }
-    let left = try KeptOrder.read(path, on: disk, runtime: runtime)
-    let now = standing()
+    let kept = try KeptOrder.read(path, on: disk, runtime: runtime)
+    let (now, left) = (standing(), kept.orders)
     // The earlier agent may have ended between the word to stand still, or to work again, and its orders.
-    let orders = left.map { now.obstacle != nil ? $0.held : $0.released }
-    self.standstills = now.standstills
+    let orders = kept.left(now)
+    let standstills = max(kept.standstills, now.standstills)
+    (self.standstills, self.firstStandstills) = (standstills, standstills)
     self.orders = orders
     self.bytes = orders.reduce(0) { $0 + $1.bytes }
     (self.changes, self.written) = (orders.map(\.state) == left.map(\.state) ? 0 : 1, 0)
     self.published = Mutex(
-      PublishedWork(orders, handed: nil, standstills: now.standstills, unkept: nil))
+      PublishedWork(orders, handed: nil, standstills: standstills, unkept: nil))
   }
 
   /// How much there is to do. Waits for nobody, and shows a standstill at once.
@@ -85,6 +88,8 @@ package actor WorkQueue {
     let standing = self.standing()
     guard standing.standstills > self.standstills else { return standing }
     self.standstills = standing.standstills
+    // An order for afterwards stays one; that it does is not known where the file is not of this standstill.
+    if self.orders.contains(where: { $0.state == .afterwards && !$0.seeds.isEmpty }) { self.changes += 1 }
     self.become(self.orders.map(\.held))
     if let handed, !handed.running, self.isHeld(handed.orderID) { self.handed = nil }
     return standing
@@ -312,7 +317,7 @@ package actor WorkQueue {
       let forgotten = Set(done.prefix(done.count - Limits.rememberedOrders).map(\.id))
       self.orders.removeAll { forgotten.contains($0.id) }
     }
-    let bytes = KeptOrder.encode(self.orders)
+    let bytes = KeptOrder.encode(KeptOrders(standstills: self.standstills, orders: self.orders))
     self.bytes = bytes.count
     do throws(RobotError) {
       try onDisk { () throws(StorageError) in try CheckedFile.write(bytes, to: self.path, on: self.disk) }
