@@ -65,11 +65,20 @@ import Testing
     #expect(await self.next(again) == item, "a trial that was cut short is done again")
   }
 
-  @Test func handsOutAgainWhatWasNeverStartedButNotForever() async throws {
+  @Test func `an order whose trials nobody begins is held, told, and lost to nobody`() async throws {
     let queue = try WorkQueue(folder: self.folder.path)
     _ = try await queue.enqueue(Messages.order("a", seeds: [1, 2]))
+    _ = try await queue.enqueue(Messages.order("b", seeds: [3]))
     for _ in 0..<WorkQueue.Limits.attempts { #expect(await self.next(queue)?.seed == 1) }
-    #expect(await self.next(queue)?.seed == 2)
+    #expect(await self.next(queue)?.orderID == "b", "others do not wait behind it")
+    try await queue.finished(orderID: "b", seed: 3)
+    #expect(await self.next(queue) == nil && queue.counts.held == 2)
+    #expect(await queue.takeNeverBegun().map(\.seed) == [1])
+    #expect(await queue.takeNeverBegun().isEmpty)
+    let again = try WorkQueue(folder: self.folder.path)
+    #expect(again.counts.held == 2)
+    await again.resume(continuing: true, after: 0)
+    #expect(await self.next(again)?.seed == 1)
   }
 
   @Test func wakesWhoWaits() async throws {

@@ -32,6 +32,12 @@ extension Robot {
       }
       if self.condition.unkept != nil { self.condition.keep() }
       await self.queue.keep()
+      for trial in await self.queue.takeNeverBegun() {
+        self.report(
+          safety: "work-held", trialID: "",
+          detail: "order \(trial.orderID): seed \(trial.seed) was handed to its control program "
+            + "\(WorkQueue.Limits.attempts) times, which never began it")
+      }
       self.leftovers.removeAgain()
       if why == nil { backoff.reset() }
       try? await self.runtime.sleep(for: backoff.next())

@@ -189,7 +189,7 @@ package final class Robot: Sendable {
 extension SafetyEvent {
   /// The kinds of which the monitor makes an alert: somebody has to hear of them.
   private static let majorKinds: Set = [
-    "stop", "orders-lost", "trial-lost", "versions-lost", "reports-lost",
+    "stop", "orders-lost", "trial-lost", "versions-lost", "reports-lost", "work-held",
   ]
 
   /// A limit that held. There may be any number of these, and none needs anybody.

@@ -104,8 +104,8 @@ public enum ServiceState: ProtobufEnum {
 public struct Alert: ProtobufMessage {
   public var alertID: String
   /// "RobotConsecutiveFailures", "RobotOffline", "SuccessRateRegression", "SafetyStop", "SpoolGrowing", "ModelInstallFailed",
-  /// "ServiceUnresponsive", "ServiceNotServing", "TrialLogDamaged", "WorkLost", "VersionsLost". The last three end by being
-  /// acknowledged: what is lost does not come back by itself.
+  /// "ServiceUnresponsive", "ServiceNotServing", "TrialLogDamaged", "WorkLost", "VersionsLost", "WorkHeld". The last four end by
+  /// being acknowledged: what is lost, or held, does not come back by itself.
   public var name: String
   public var severity: AlertSeverity
   public var state: AlertState

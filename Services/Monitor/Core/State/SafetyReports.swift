@@ -4,6 +4,7 @@ package import Schemas
 extension MonitorState {
   static let workAlert = "WorkLost"
   static let versionsAlert = "VersionsLost"
+  static let heldAlert = "WorkHeld"
   /// Events of one report.
   package static let reportedEvents = 256
 
@@ -93,13 +94,21 @@ extension MonitorState {
         self.workAlert, "reports", event, what: "safety events that it had to report",
         remedy: "Look at the robot's disk, and at what its folder has in `spool/refused` and as "
           + "`work/orders.damaged-*`.")
+    case "work-held":
+      Alert(
+        name: self.heldAlert, severity: .warning, robot: event.robot,
+        summary: "\(event.robot) holds work back: "
+          + (event.detail.isEmpty ? "no reason was given" : event.detail.prefix(500)),
+        remedy:
+          "Look at its control program's log, then `fleet robots resume \(event.robot) --continue`, or drop it with "
+          + "`fleet work cancel`.")
     default: nil
     }
   }
 
   /// Whether each such event is about something else that is gone; a stop is a state, however often it is said.
   private static func tellsOfLoss(_ alert: Alert) -> Bool {
-    alert.name == self.workAlert || alert.name == self.versionsAlert
+    [self.workAlert, self.versionsAlert, self.heldAlert].contains(alert.name)
   }
 
   static func safetyStop(_ robot: String, _ detail: String) -> Alert {

@@ -36,6 +36,8 @@ package actor WorkQueue {
   /// What ``orders`` have on the disk, or more until they are written next.
   private var bytes: Int
   private var handed: Handed?
+  /// See ``takeNeverBegun()``: one an order, so never more than there are orders.
+  private var neverBegun: [Handed] = []
   /// Changes of ``orders``, and how many of them are on the disk.
   private var (changes, written): (UInt64, UInt64)
   /// Why the disk refused them last; nil where it did not.
@@ -284,7 +286,7 @@ package actor WorkQueue {
       guard !handed.running else { return nil }
       // The program that took it never began: it crashed, or the answer was lost.
       guard handed.attempts < Limits.attempts else {
-        try? self.finished(orderID: handed.orderID, seed: handed.seed)
+        self.hold(handed)
         return self.take(modelVersion: modelVersion)
       }
       self.handed?.attempts += 1
@@ -300,6 +302,21 @@ package actor WorkQueue {
     return WorkItem(
       orderID: order.orderID, task: order.task, mode: order.mode, seed: handed.seed,
       maxSteps: order.maxSteps, options: order.options, modelVersion: modelVersion)
+  }
+
+  /// Nobody begins its trials: others go first until somebody says to go on with what is held.
+  private func hold(_ handed: Handed) {
+    self.handed = nil
+    self.neverBegun.append(handed)
+    self.become(self.orders.map { $0.id == handed.orderID ? $0.held : $0 })
+    // Told by `unkept`; an agent that comes before it is kept hands it out and holds it once more.
+    try? self.save()
+  }
+
+  /// Trials that were handed out so often and never begun, since the last call; their orders are held.
+  package func takeNeverBegun() -> [(orderID: String, seed: UInt64)] {
+    defer { self.neverBegun = [] }
+    return self.neverBegun.map { ($0.orderID, $0.seed) }
   }
 
   /// Writes the orders, at once for all who wait for that: calls that came meanwhile go on first.

@@ -92,8 +92,8 @@ struct  Fleetloop__V1__Alert
   char *alert_id;
   /*
    * "RobotConsecutiveFailures", "RobotOffline", "SuccessRateRegression", "SafetyStop", "SpoolGrowing", "ModelInstallFailed",
-   * "ServiceUnresponsive", "ServiceNotServing", "TrialLogDamaged", "WorkLost", "VersionsLost". The last three end by being
-   * acknowledged: what is lost does not come back by itself.
+   * "ServiceUnresponsive", "ServiceNotServing", "TrialLogDamaged", "WorkLost", "VersionsLost", "WorkHeld". The last four end by
+   * being acknowledged: what is lost, or held, does not come back by itself.
    */
   char *name;
   Fleetloop__V1__AlertSeverity severity;
