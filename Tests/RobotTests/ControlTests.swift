@@ -249,15 +249,52 @@ import Trials
     }
   }
 
-  @Test func refusesATrialThatOutgrowsItsBound() async throws {
-    let robot = try makeRobot(self.folder) { $0.trialBytes = 2_000 }
+  @Test func `a trial that outgrows its bound is filed as aborted, and not done again for ever`() async throws
+  {
+    let robot = try makeRobot(self.folder) { $0.trialBytes = 20_000 }
+    _ = try await robot.queue.enqueue(Messages.order("a", seeds: [7, 8]))
+    _ = await robot.queue.next(within: .zero, modelVersion: "")
     try await withService(robot) { client in
       let observed = (0..<1_200).map { Messages.observe(UInt32($0)) }
       let error = await #expect(throws: RPCError.self) {
-        try await control(client, [Messages.start()] + observed + [Messages.finish()])
+        try await control(client, [Messages.start(order: "a")] + observed + [Messages.finish()])
       }
       #expect(error?.code == .resourceExhausted)
       try await eventually("the robot is free again") { robot.trials.current == nil }
+    }
+    let end = try await self.onlyTrial(robot).last?.event
+    guard case .end(let end) = end else { return #expect(Bool(false), "no end: \(String(describing: end))") }
+    #expect(end.outcome == .aborted && end.failureCode == "too-large" && end.steps > 0)
+    #expect(await robot.queue.next(within: .zero, modelVersion: "")?.seed == 8)
+  }
+
+  /// Operations of the disk: 0 and 1 create the file and write its header, 2 to 6 keep the vitals, 7 to 9 write steps, video and
+  /// end, 10 to 12 sync, move, and sync the folder; those behind keep the numbers and the orders.
+  @Test(arguments: 0..<20)
+  func `a trial that has its end is filed though the disk refuses any one thing`(failing: Int) async throws {
+    let disk = FailingDisk()
+    let robot = try makeRobot(self.folder, disk: disk)
+    _ = try await robot.queue.enqueue(Messages.order("a", seeds: [7]))
+    _ = await robot.queue.next(within: .zero, modelVersion: "")
+    disk.fail(after: failing)
+    let isCut = [0, 1, 7, 8, 9].contains(failing)
+    try await withService(robot) { client in
+      let requests = [
+        Messages.start(order: "a"), Messages.observe(0), Messages.observe(1), Messages.finish(),
+      ]
+      let answers = try? await control(client, requests)
+      #expect((answers != nil) == !isCut)
+      try await eventually("the robot is free again") { robot.trials.current == nil }
+    }
+    let usage = robot.spool.usage
+    #expect(usage.acknowledged == 0 && usage.filed == (isCut ? 0 : 1))
+    #expect(try self.folder.names("spool/open").isEmpty)
+    if !isCut {
+      #expect(try await self.onlyTrial(robot).steps.count == 2)
+      let again = try makeRobot(self.folder).spool.usage
+      #expect(again.filed == 1 && again.acknowledged == 0)
+    } else {
+      #expect(await robot.queue.next(within: .zero, modelVersion: "")?.seed == 7)
     }
   }
 
@@ -350,7 +387,7 @@ extension Robot {
         steps += 1
       }
     }
-    #expect(error?.code == .spoolFull)
+    #expect(error?.code == .tooLarge)
     let bytes = try await recorder.finish(
       outcome: .aborted, failureCode: String(repeating: "x", count: 256), operatorIntervention: false,
       endedUnixNanos: 1)

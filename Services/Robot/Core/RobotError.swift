@@ -10,6 +10,8 @@ package struct RobotError: Error, Sendable, CustomStringConvertible {
     case notReady
     /// The spool holds as much as it may; it empties once ingest answers.
     case spoolFull
+    /// A trial would outgrow its bound: what it has is filed.
+    case tooLarge
     /// The disk refused a read or a write; a later one may succeed.
     case diskFailed
     /// What is in a file is none of ours, and will not be.
@@ -46,7 +48,7 @@ extension RobotError: RPCErrorConvertible {
     switch self.code {
     case .invalidRequest: .invalidArgument
     case .notReady, .invalidConfiguration: .failedPrecondition
-    case .spoolFull, .diskFailed, .tooMuchWork: .resourceExhausted
+    case .spoolFull, .tooLarge, .diskFailed, .tooMuchWork: .resourceExhausted
     case .damaged: .dataLoss
     case .noProgress: .deadlineExceeded
     case .linkFailed: .unavailable

@@ -97,6 +97,7 @@ struct ControlStream: Sendable {
     switch (error as? RobotError)?.code {
     case .invalidRequest: "bad-observation"
     case .diskFailed, .spoolFull: "disk-full"
+    case .tooLarge: "too-large"
     default: "control-lost"
     }
   }

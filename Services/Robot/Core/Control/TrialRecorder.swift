@@ -52,6 +52,8 @@ package actor TrialRecorder {
   private var nextNumber: UInt32 = 0
   /// A write that failed may have left half an event: nothing may come after it.
   private var failure: RobotError?
+  /// How the trial ended, once that is in the file: it is whole then, though the disk may not have it yet.
+  package private(set) var end: TrialEnd?
 
   /// Creates the trial's file at `path` and writes its header.
   /// - Parameters:
@@ -74,7 +76,7 @@ package actor TrialRecorder {
   }
 
   /// Adds a step and its image.
-  /// - Throws: ``RobotError`` `.diskFailed`, `.spoolFull` where the trial would outgrow its bound: what it has can still be
+  /// - Throws: ``RobotError`` `.diskFailed`, `.tooLarge` where the trial would outgrow its bound: what it has can still be
   ///   filed then; an encoder's error.
   package func append(_ step: TrialStep, image: [UInt8]) throws {
     let size = step.serializedSize + 8
@@ -83,7 +85,7 @@ package actor TrialRecorder {
       self.file.bytes + UInt64(pending + size + image.count + Self.roomForEnd) <= self.limitBytes
     else {
       throw RobotError(
-        .spoolFull,
+        .tooLarge,
         "Trial \(self.header.trialID) would take more than \(self.limitBytes) bytes. End trials sooner.")
     }
     if self.compressor == nil {
@@ -105,16 +107,17 @@ package actor TrialRecorder {
 
   /// Writes what is left and syncs it.
   /// - Returns: bytes on disk.
+  /// - Throws: ``RobotError`` `.diskFailed`, also where the trial has its ``end`` already.
   package func finish(
     outcome: Outcome, failureCode: String, operatorIntervention: Bool, endedUnixNanos: Int64
   ) throws -> UInt64 {
     try self.writeSteps()
     try self.writeVideo()
-    try self.write(
-      .end(
-        TrialEnd(
-          outcome: outcome, failureCode: failureCode, operatorIntervention: operatorIntervention,
-          steps: self.recorded, endedUnixNanos: endedUnixNanos)))
+    let end = TrialEnd(
+      outcome: outcome, failureCode: failureCode, operatorIntervention: operatorIntervention,
+      steps: self.recorded, endedUnixNanos: endedUnixNanos)
+    try self.write(.end(end))
+    self.end = end
     // Whether the sync succeeds or not, nothing may come after the end.
     self.failure = RobotError(.diskFailed, "Trial \(self.header.trialID) has its end already.")
     try self.file.synchronize()

@@ -115,30 +115,38 @@ struct TrialSession {
   }
 
   /// Files the trial; it is durable when this returns.
-  /// - Throws: ``RobotError`` `.diskFailed`, `.invalidRequest`.
+  /// - Throws: ``RobotError`` `.diskFailed`, `.invalidRequest`, `.tooLarge`. The trial is to be aborted then.
   mutating func finish(_ finish: FinishTrial) async throws -> TrialFiled {
-    var finish = finish
     guard [.success, .failure, .aborted].contains(finish.outcome) else {
       throw RobotError(.invalidRequest, "A trial ends with success, failure or aborted.")
     }
     guard finish.failureCode.utf8.count <= 256 else {
       throw RobotError(.invalidRequest, "A failure_code has at most 256 bytes.")
     }
+    // Without its last step it would not be what its outcome says.
+    try await self.recording?.value
+    return try await self.conclude(finish)
+  }
+
+  private mutating func conclude(_ finish: FinishTrial) async throws -> TrialFiled {
+    var finish = finish
     if self.isStopped {
       finish.outcome = .aborted
       if finish.failureCode.isEmpty { finish.failureCode = "stopped" }
     }
     let filed = try await self.file(finish)
+    // A first attempt may have come as far as the end.
+    let end = await self.recorder.end ?? TrialEnd(outcome: finish.outcome, failureCode: finish.failureCode)
     do {
       try await self.robot.queue.finished(orderID: self.header.orderID, seed: self.header.seed)
     } catch {
       // The trial is filed all the same. At worst its seed is done once more after a restart.
       self.robot.logger.error("order not updated", metadata: ["error": "\(error)"])
     }
-    self.robot.vitals.trialEnded(finish.outcome)
+    self.robot.vitals.trialEnded(end.outcome)
     let finished = TrialFinished(
       robot: self.robot.name, trialID: self.trialID, task: self.header.task, mode: self.header.mode,
-      modelVersion: self.header.modelVersion, outcome: finish.outcome, failureCode: finish.failureCode)
+      modelVersion: self.header.modelVersion, outcome: end.outcome, failureCode: end.failureCode)
     self.robot.telemetry.send(TelemetryEvent(event: .trial(finished)))
     self.robot.trials.release(self.trialID)
     return filed
@@ -146,9 +154,10 @@ struct TrialSession {
 
   /// Ends a trial that its control program cannot end. Files what there is, or drops it where the disk refuses.
   mutating func abort(code: String) async {
-    self.recording?.cancel()
+    // One that could not be recorded is not part of the trial.
+    _ = await self.recording?.result
     do {
-      _ = try await self.finish(FinishTrial(outcome: .aborted, failureCode: code))
+      _ = try await self.conclude(FinishTrial(outcome: .aborted, failureCode: code))
     } catch {
       self.robot.logger.error(
         "trial dropped", metadata: ["trial.id": "\(self.trialID)", "error": "\(error)"])
@@ -159,11 +168,18 @@ struct TrialSession {
   }
 
   private mutating func file(_ finish: FinishTrial) async throws -> TrialFiled {
-    try await self.recording?.value
-    let bytes = try await self.recorder.finish(
-      outcome: finish.outcome, failureCode: finish.failureCode,
-      operatorIntervention: finish.operatorIntervention, endedUnixNanos: self.robot.runtime.unixNanos())
-    let entry = try await self.robot.spool.file(trialID: self.trialID, bytes: bytes)
+    let entry: Spool.Entry
+    do {
+      let bytes = try await self.recorder.finish(
+        outcome: finish.outcome, failureCode: finish.failureCode,
+        operatorIntervention: finish.operatorIntervention, endedUnixNanos: self.robot.runtime.unixNanos())
+      entry = try await self.robot.spool.file(trialID: self.trialID, bytes: bytes)
+    } catch let error as RobotError where error.code == .diskFailed {
+      guard await self.recorder.end != nil else { throw error }
+      self.robot.logger.error(
+        "trial is filed anew", metadata: ["trial.id": "\(self.trialID)", "error": "\(error)"])
+      entry = try await self.robot.spool.fileAnew(trialID: self.trialID)
+    }
     return TrialFiled(trialID: self.trialID, durable: true, bytes: entry.bytes)
   }
 

@@ -45,17 +45,21 @@ package actor Spool {
       self.refused = refused
     }
 
-    fileprivate init(_ entries: some Collection<Entry>, filed: UInt64, refused: UInt64) {
+    fileprivate init(_ entries: some Collection<Entry>, numbers: UInt64, skipped: UInt64, refused: UInt64) {
       let waiting = UInt64(entries.count)
+      let filed = numbers - min(numbers, skipped)
       self.init(
         trials: UInt32(clamping: waiting), bytes: entries.reduce(0) { $0 + $1.bytes }, filed: filed,
         acknowledged: filed - min(filed, waiting + refused), refused: refused)
     }
   }
 
-  /// The number that survives an empty spool.
+  /// The numbers that survive an empty spool.
   private struct Ledger: Codable {
+    /// The last that was given.
     var filed: UInt64 = 0
+    /// How many were given to trials that the disk then refused; nil in what an older agent left.
+    var skipped: UInt64?
   }
 
   /// Other trials that are tried where one cannot be read.
@@ -71,6 +75,7 @@ package actor Spool {
   private let ledgerFile: KeptFile<Ledger>
   private var entries: [String: Entry] = [:]
   private var filed: UInt64
+  private var skipped: UInt64
   private var refused: UInt64 = 0
   /// Trials that lie in `refused/` already, which the disk has not confirmed yet.
   private var aside: Set<String> = []
@@ -132,8 +137,11 @@ package actor Spool {
     // The crash may have come between filing a trial and writing the ledger.
     let filed = (ready + refused).reduce(min(ledger?.filed ?? 0, .max - 1)) { max($0, $1.ordinal) }
     self.filed = filed
-    self.published = Mutex(Usage(entries.values, filed: filed, refused: UInt64(refused.count)))
-    if ledger == nil { try? self.ledgerFile.write(Ledger(filed: filed)) }
+    let skipped = ledger?.skipped ?? 0
+    self.skipped = skipped
+    self.published = Mutex(
+      Usage(entries.values, numbers: filed, skipped: skipped, refused: UInt64(refused.count)))
+    if ledger == nil { try? self.ledgerFile.write(Ledger(filed: filed, skipped: skipped)) }
   }
 
   /// Waits for nobody.
@@ -141,8 +149,13 @@ package actor Spool {
 
   /// Follows each change of what ``usage`` counts.
   private func publish() {
-    let usage = Usage(self.entries.values, filed: self.filed, refused: self.refused)
+    let usage = Usage(
+      self.entries.values, numbers: self.filed, skipped: self.skipped, refused: self.refused)
     self.published.withLock { $0 = usage }
+  }
+
+  private func keepNumbers() {
+    try? self.ledgerFile.write(Ledger(filed: self.filed, skipped: self.skipped))
   }
 
   /// Filed trials, oldest first.
@@ -178,23 +191,41 @@ package actor Spool {
     let (disk, path) = (self.disk, self.path(entry))
     // Also where it fails, so that no two trials ever have one number.
     self.filed = entry.ordinal
-    self.publish()
+    self.skipped += 1
     do {
       try onDisk { () throws(StorageError) in
         try disk.move(self.openPath(trialID), to: path)
         try disk.synchronizeFolder("\(self.folder)/ready")
       }
     } catch {
-      // The caller hears that it is not filed, so no restart may find it there.
-      try? disk.remove(path)
+      // The caller hears that it is not filed, so no restart may find it there; it may be filed once more.
+      do { try disk.move(path, to: self.openPath(trialID)) } catch { try? disk.remove(path) }
+      self.keepNumbers()
       throw error
     }
+    self.skipped -= 1
     self.entries[trialID] = entry
     self.publish()
     // The trial is filed whatever becomes of this: a restart finds its number in its name.
-    try? self.ledgerFile.write(Ledger(filed: self.filed))
+    self.keepNumbers()
     self.changed.notify()
     return entry
+  }
+
+  /// Files a trial of which the disk refused the last sync, or its move: writes it anew from what can be read of it. After a
+  /// sync that failed nobody can say what of the file is on the disk.
+  /// - Throws: ``RobotError`` `.diskFailed`, `.damaged`; it may be tried again.
+  package func fileAnew(trialID: String) throws(RobotError) -> Entry {
+    let path = self.openPath(trialID)
+    let events = try SpoolFile.messages(at: path, on: self.disk)
+    let anew = path + ".anew"
+    try? self.disk.remove(anew)
+    var file = try SpoolFile(creating: anew, on: self.disk)
+    for event in events { try file.append(encoded: event) }
+    try file.synchronize()
+    let (disk, bytes) = (self.disk, file.bytes)
+    try onDisk { () throws(StorageError) in try disk.move(anew, to: path) }
+    return try self.file(trialID: trialID, bytes: bytes)
   }
 
   /// The events of a filed trial, encoded, in order; nil where there is no such trial (any more).
@@ -218,7 +249,7 @@ package actor Spool {
   /// nothing can, the disk fails, and the trial may be whole.
   package func canReadBesides(_ trialID: String) -> Bool {
     guard let entry = self.entries[trialID] else { return true }
-    if case .absent = self.ledgerFile.read() { try? self.ledgerFile.write(Ledger(filed: self.filed)) }
+    if case .absent = self.ledgerFile.read() { self.keepNumbers() }
     let others = self.entries.values.lazy.filter { $0.trialID != trialID }.prefix(Self.probes).map(self.path)
     return ([self.path(entry), self.ledgerFile.path] + others).contains {
       SpoolFile.hasReadableBlock(at: $0, on: self.disk)
@@ -274,7 +305,10 @@ package actor Spool {
   }
 
   /// Deletes what was recorded of a trial that will not be filed.
-  package func discard(trialID: String) { try? self.disk.remove(self.openPath(trialID)) }
+  package func discard(trialID: String) {
+    try? self.disk.remove(self.openPath(trialID))
+    try? self.disk.remove(self.openPath(trialID) + ".anew")
+  }
 
   private func path(_ entry: Entry) -> String {
     self.aside.contains(entry.trialID)

@@ -35,7 +35,12 @@ package struct SpoolFile: ~Copyable {
   /// - Throws: ``RobotError`` `.diskFailed`, e.g. when the disk is full. Half of the event may be in the file then.
   @discardableResult
   package mutating func append(_ event: TrialEvent) throws(RobotError) -> UInt64 {
-    let message = event.serializedBytes()
+    try self.append(encoded: event.serializedBytes())
+  }
+
+  /// As ``append(_:)``, of an event that is encoded already.
+  @discardableResult
+  mutating func append(encoded message: [UInt8]) throws(RobotError) -> UInt64 {
     var checked: [UInt8] = []
     checked.reserveCapacity(message.count + 4)
     checked.append(number: UInt32(message.count))
