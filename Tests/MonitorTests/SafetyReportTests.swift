@@ -84,14 +84,19 @@ struct SafetyReportTests {
 
   @Test func `each kind of loss has an alert of its own, that ends by being acknowledged`() throws {
     var state = MonitorState()
-    let kinds = ["orders-lost", "trial-lost", "versions-lost", "reports-lost", "work-held", "stop", "action-clipped"]
+    let kinds = [
+      "orders-lost", "trial-lost", "versions-lost", "reports-lost", "work-held", "stop", "action-clipped",
+    ]
     for number in 1...20 as ClosedRange<UInt64> {
       for (index, kind) in kinds.enumerated() {
         try self.report(&state, Self.event(number * 10 + UInt64(index), kind))
       }
     }
     let open = state.alerts.list(includeResolved: false)
-    #expect(open.map(\.name).sorted() == ["SafetyStop", "VersionsLost", "WorkHeld", "WorkLost", "WorkLost", "WorkLost"])
+    #expect(
+      open.map(\.name).sorted() == [
+        "SafetyStop", "VersionsLost", "WorkHeld", "WorkLost", "WorkLost", "WorkLost",
+      ])
     #expect(open.filter { $0.name == "WorkLost" }.map(\.subject).sorted() == ["orders", "reports", "trials"])
     #expect(open.first { $0.subject == "trials" }?.remedy.contains("spool/refused") == true)
     state.hear(Heartbeat(robot: "a", state: .idle), salt: "s", now: 2)
