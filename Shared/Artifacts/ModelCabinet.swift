@@ -22,6 +22,8 @@ public actor ModelCabinet {
   private let kept: Int
   private let executor: any SerialExecutor
   private let makeTrust: @Sendable () throws -> ModelTrust
+  /// Versions that are being fetched: what came of them belongs to no manifest yet.
+  private var fetches = 0
 
   public nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
@@ -65,6 +67,8 @@ public actor ModelCabinet {
       // Whoever receives it keeps what is whole here, and has the rest sent.
     }
     let trust = try self.makeTrust()
+    self.fetches += 1
+    defer { self.fetches -= 1 }
     try await self.store.fetch(
       version,
       verify: { signed throws(ArtifactError) in
@@ -73,7 +77,7 @@ public actor ModelCabinet {
         return manifest
       }, executor: self.executor, from: source)
     let model = try self.open(version, rule: rule)
-    self.store.prune(keeping: version, count: self.kept)
+    if self.fetches == 1 { self.store.prune(keeping: version, count: self.kept) }
     return model
   }
 
