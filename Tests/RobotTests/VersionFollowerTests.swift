@@ -195,6 +195,19 @@ import Testing
     #expect(follow(2, 7, .answer))
   }
 
+  @Test func `an order that names no content takes back no content that was named`() {
+    var memory = VersionMemory()
+    func follow(_ desired: DesiredVersion) -> [UInt8] {
+      _ = memory.follow(desired, from: .answer)
+      return memory.desired.manifestSha256
+    }
+    #expect(follow(self.desired("v1", 1, epoch: 1, pin: [1])) == [1])
+    #expect(follow(self.desired("v1", 2, epoch: 1)) == [1])
+    #expect(follow(self.desired("v1", 1, epoch: 2)) == [1], "a rollout that lost its pins is no other word")
+    #expect(follow(self.desired("v1", 2, epoch: 2, pin: [2])) == [2])
+    #expect(follow(self.desired("v2", 3, epoch: 2)).isEmpty)
+  }
+
   @Test func anOlderModelComesBackOnlyWhereItsContentIsNamed() {
     var memory = VersionMemory()
     memory.acts(with: "v5", serial: 5)

@@ -9,7 +9,8 @@ package import Schemas
 ///   a publication may be a copy of an old one, an answer cannot be.
 /// - A model whose serial is below the highest that it ever trusted is installed only where what it follows names that content
 ///   by its hash. So a rollback brings an older model back, and nobody else can.
-/// - A model whose content is not the one that was named is refused, whatever its version and signature say.
+/// - A model whose content is not the one that was named is refused, whatever its version and signature say. An order that
+///   names none says nothing of it: where the same version was named by its content before, that stays its content.
 package struct VersionMemory: Sendable, Hashable {
   /// How word of a desired version came.
   package enum Source: Sendable { case answer, publication }
@@ -35,7 +36,11 @@ package struct VersionMemory: Sendable, Hashable {
     } else {
       guard source == .answer, desired.epoch != 0 else { return false }
     }
+    let known = self.desired
     self.desired = desired
+    if desired.version == known.version, desired.manifestSha256.isEmpty {
+      self.desired.manifestSha256 = known.manifestSha256
+    }
     return true
   }
 
