@@ -1,6 +1,7 @@
 import Artifacts
 import Policy
 import Schemas
+import TestSupport
 import Testing
 
 @testable import InferenceCore
@@ -30,7 +31,11 @@ import Testing
     try await withThrowingTaskGroup(of: (step: Int, answer: Batcher.Answer).self) { group in
       for step in 0..<6 {
         group.addTask {
-          (step, try await batcher.act(observation(step: step), model: models[step % 2], before: nil))
+          (
+            step,
+            try await batcher.act(
+              observation(step: step), model: models[step % 2], of: "r\(step)", before: nil)
+          )
         }
       }
       var sizes: [Int] = []
@@ -50,7 +55,9 @@ import Testing
     let codes = await withTaskGroup(of: InferenceError.Code?.self) { group in
       for step in 0..<10 {
         group.addTask {
-          await code { _ = try await batcher.act(observation(step: step), model: model, before: nil) }
+          await code {
+            _ = try await batcher.act(observation(step: step), model: model, of: "r\(step)", before: nil)
+          }
         }
       }
       return await group.reduce(into: [InferenceError.Code?]()) { $0.append($1) }
@@ -59,15 +66,40 @@ import Testing
     #expect(codes.count { $0 == nil } >= 3 && codes.contains(.busy))
   }
 
+  @Test func `one caller takes no other's place, and who goes gives his back`() async throws {
+    let registry = try FakeRegistry()
+    let model = try self.model(registry, serial: 1)
+    var configuration = Batcher.Configuration()
+    (configuration.workers, configuration.capacity, configuration.window) = (1, 8, .seconds(3_600))
+    let batcher = Batcher(configuration)
+    // The only worker waits for others first, for an hour.
+    batcher.streamsChanged(by: 2)
+    let act: @Sendable (String) async -> InferenceError.Code? = { caller in
+      await code { _ = try await batcher.act(observation(), model: model, of: caller, before: nil) }
+    }
+    let greedy = (0..<8).map { _ in Task { await act("greedy") } }
+    try await eventually("it has what it may have") { batcher.waiting == 3 }
+    let others = (0..<3).map { number in Task { await act("r\(number)") } }
+    try await eventually("others find places") { batcher.waiting == 6 }
+    #expect(await act("r0") == .busy)
+    for task in greedy + others { task.cancel() }
+    try await eventually("all places are free") { batcher.waiting == 0 }
+    var refused = 0
+    for task in greedy where await task.value == .busy { refused += 1 }
+    #expect(refused == 5)
+  }
+
   @Test func oneThatExpiredInTheQueueIsNotAnsweredAndTheOthersAre() async throws {
     let registry = try FakeRegistry()
     let model = try self.model(registry, serial: 1)
     let batcher = Batcher()
     let late = await code {
-      _ = try await batcher.act(observation(), model: model, before: .now - .seconds(1))
+      _ = try await batcher.act(observation(), model: model, of: "r", before: .now - .seconds(1))
     }
     #expect(late == .expired)
-    #expect(try await batcher.act(observation(), model: model, before: .now + .seconds(600)).batchSize == 1)
+    #expect(
+      try await batcher.act(observation(), model: model, of: "r", before: .now + .seconds(600)).batchSize == 1
+    )
   }
 
   @Test func quantilesAreThoseOfTheNewestTimes() {

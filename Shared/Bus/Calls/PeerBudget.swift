@@ -11,11 +11,14 @@ enum PeerKey: Hashable, Sendable {
 }
 
 /// What all peers of a server make it hold.
-struct ServerBudget: Sendable {
+final class ServerBudget: Sendable {
   /// Bytes that wait until peers read them.
   let queued = ByteAccount()
   /// Bytes of peers' messages that handlers have not dealt with.
   let unread = ByteAccount()
+  /// As those of a ``PeerBudget``.
+  let calls = Atomic<Int>(0)
+  let reservedCalls = Atomic<Int>(0)
 }
 
 /// What one peer makes a server hold. Each may take a share; what all may take together is bounded besides, but for the
@@ -25,9 +28,9 @@ final class PeerBudget: Sendable {
   let name: String
   let queued: ByteAccount
   let unread: ByteAccount
-  private let all: ServerBudget
+  let all: ServerBudget
   private let limits: CallLimits
-  /// Calls whose handlers have not returned.
+  /// Calls whose handlers have neither given a status nor returned.
   let calls = Atomic<Int>(0)
   /// And of them those in reserved room.
   let reservedCalls = Atomic<Int>(0)

@@ -29,6 +29,7 @@ final class ServerCall: Sendable {
   let isReserved: Bool
   /// Times that the loop looked and nobody had said anything since.
   let silence = Atomic<Int>(0)
+  private let isAnswered = Atomic(false)
   let deadline: ContinuousClock.Instant?
   /// Of a REQ socket, which nobody can ask whether it is still there: its descriptor here, and what no other is known by.
   let connection: (descriptor: Int32, cookie: UInt64)?
@@ -63,16 +64,23 @@ final class ServerCall: Sendable {
   }
 
   /// The handler is about to run.
-  func enter() {
-    self.peer.calls.add(1, ordering: .sequentiallyConsistent)
-    if self.isReserved { self.peer.reservedCalls.add(1, ordering: .sequentiallyConsistent) }
-  }
+  func enter() { self.count(1) }
+
+  /// The handler has its status to say: a client that hears it may begin its next call before the handler returns.
+  func answers() { if !self.isAnswered.exchange(true, ordering: .relaxed) { self.count(-1) } }
 
   /// The handler has returned: nothing of the call is here any more.
   func leave() {
     self.parts.release()
-    self.peer.calls.subtract(1, ordering: .sequentiallyConsistent)
-    if self.isReserved { self.peer.reservedCalls.subtract(1, ordering: .sequentiallyConsistent) }
+    self.answers()
+  }
+
+  private func count(_ change: Int) {
+    self.peer.calls.add(change, ordering: .relaxed)
+    self.peer.all.calls.add(change, ordering: .relaxed)
+    guard self.isReserved else { return }
+    self.peer.reservedCalls.add(change, ordering: .relaxed)
+    self.peer.all.reservedCalls.add(change, ordering: .relaxed)
   }
 
   func started(_ task: Task<Void, Never>) {
@@ -124,7 +132,9 @@ struct ServerWriter: ClosableRPCWriterProtocol {
     switch element {
     case .metadata(let metadata): try await self.call.parts.write(.metadata(metadata), now: now)
     case .message(let bytes): try await self.call.parts.write(.message(bytes), now: now)
-    case .status(let status, let metadata): try await self.call.parts.write(.status(status, metadata))
+    case .status(let status, let metadata):
+      self.call.answers()
+      try await self.call.parts.write(.status(status, metadata))
     }
   }
 
@@ -146,6 +156,7 @@ struct ServerWriter: ClosableRPCWriterProtocol {
 
   /// A call that has its status already keeps it.
   private func end(_ status: Status) async {
+    self.call.answers()
     try? await self.call.parts.write(.status(status, [:]))
   }
 }

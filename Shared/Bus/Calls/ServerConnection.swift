@@ -47,8 +47,6 @@ actor ServerConnection: LoopDriver {
   private nonisolated let outbox = Mutex(Outbox())
   /// Handlers that have not returned.
   private nonisolated let active = Atomic<Int>(0)
-  /// And of them those in reserved room.
-  private nonisolated let reserved = Atomic<Int>(0)
   /// Calls turned down for lack of room.
   private nonisolated let rejected = Atomic<Int>(0)
   private nonisolated let budget = ServerBudget()
@@ -146,7 +144,6 @@ actor ServerConnection: LoopDriver {
 
   private nonisolated func handlerReturned(_ call: ServerCall) {
     call.leave()
-    if call.isReserved { self.reserved.subtract(1, ordering: .sequentiallyConsistent) }
     self.active.subtract(1, ordering: .sequentiallyConsistent)
     if self.outbox.withLock({ $0.shutdown != .none }) { self.loop.wake() }
   }
@@ -440,7 +437,6 @@ actor ServerConnection: LoopDriver {
     call.parts.grant(frame.header.credit)
     let givesWindow = call.peer.hasRoomForWindow
     self.active.add(1, ordering: .sequentiallyConsistent)
-    if call.isReserved { self.reserved.add(1, ordering: .sequentiallyConsistent) }
     call.enter()
     self.deliver(frame, to: call, metadata: FrameCodec.metadata(frame.header.metadata))
     if givesWindow, !frame.header.halfClose, !call.isEnveloped {
@@ -494,16 +490,17 @@ actor ServerConnection: LoopDriver {
       )
     }
     let reserved = (
-      all: self.reserved.load(ordering: .relaxed), own: peer.reservedCalls.load(ordering: .relaxed)
+      all: self.budget.reservedCalls.load(ordering: .relaxed),
+      own: peer.reservedCalls.load(ordering: .relaxed)
     )
     if isUrgent, reserved.own < limits.reservedCallsPerPeer,
-      Self.hasShare(of: limits.reservedCalls, all: reserved.all, own: reserved.own)
+      FairShare.has(own: reserved.own, of: limits.reservedCalls, taken: reserved.all)
     {
       return true
     }
-    let all = self.active.load(ordering: .relaxed) - reserved.all
+    let all = self.budget.calls.load(ordering: .relaxed) - reserved.all
     let own = peer.calls.load(ordering: .relaxed) - reserved.own
-    if own < limits.maxOpenCallsPerPeer, Self.hasShare(of: limits.maxOpenCalls, all: all, own: own) {
+    if own < limits.maxOpenCallsPerPeer, FairShare.has(own: own, of: limits.maxOpenCalls, taken: all) {
       return false
     }
     self.countRejected()
@@ -513,11 +510,6 @@ actor ServerConnection: LoopDriver {
         ? "\(peer.name) has \(own) calls open; the limit of one peer is \(limits.maxOpenCallsPerPeer). End some first."
         : "\(all) calls of all peers are open, and the limit is \(limits.maxOpenCalls), of which one peer has its part. Try again later."
     )
-  }
-
-  /// The more places are taken, the fewer may one peer have of them; the last quarter is for those that have none.
-  private static func hasShare(of places: Int, all: Int, own: Int) -> Bool {
-    own == 0 ? all < places : own < places - places / 4 - all
   }
 
   private static func tooLarge(_ size: Int, _ limits: CallLimits) -> RPCError {

@@ -1,3 +1,4 @@
+import Bus
 import Dispatch
 import Policy
 import Schemas
@@ -11,7 +12,8 @@ package final class Batcher: Sendable {
     package var workers = 2
     /// Observations in a batch.
     package var largestBatch = 8
-    /// Observations that may wait; more are refused at once.
+    /// Observations that may wait; more are refused at once. A caller may have as many of three quarters of the places as are
+    /// left for all others; the last quarter is for those that have none.
     package var capacity = 256
     /// How long a free thread waits for observations of other robots. Only where several robots are connected: a single
     /// one would only wait for itself.
@@ -26,6 +28,8 @@ package final class Batcher: Sendable {
   }
 
   private struct Waiting {
+    var id: UInt64
+    var caller: String
     var model: ServedModel
     var observation: Observation
     var deadline: ContinuousClock.Instant?
@@ -36,6 +40,12 @@ package final class Batcher: Sendable {
     var waiting: [Waiting] = []
     var idleWorkers: Int
     var streams = 0
+    var nextID: UInt64 = 0
+
+    mutating func newID() -> UInt64 {
+      defer { self.nextID += 1 }
+      return self.nextID
+    }
   }
 
   private let configuration: Configuration
@@ -53,19 +63,48 @@ package final class Batcher: Sendable {
   /// Tells how many robots may send observations at the same time.
   func streamsChanged(by change: Int) { self.state.withLock { $0.streams += change } }
 
-  /// - Parameter deadline: an observation whose turn comes later is not looked at.
-  /// - Throws: ``InferenceError`` `.expired`, `.busy`, `.invalid`, `.failed`.
+  /// Observations whose turn has not come.
+  var waiting: Int { self.state.withLock { $0.waiting.count } }
+
+  /// - Parameters:
+  ///   - caller: whose observations are counted together.
+  ///   - deadline: an observation whose turn comes later is not looked at.
+  /// - Throws: ``InferenceError`` `.expired`, `.busy`, `.invalid`, `.failed`; `CancellationError` where the task was cancelled
+  ///   before its turn: nobody waits for the answer, and its place is free.
   func act(
-    _ observation: Observation, model: ServedModel, before deadline: ContinuousClock.Instant?
+    _ observation: Observation, model: ServedModel, of caller: String,
+    before deadline: ContinuousClock.Instant?
+  ) async throws -> Answer {
+    let id = self.state.withLock { $0.newID() }
+    return try await withTaskCancellationHandler {
+      try await self.wait(id, caller, observation, model, deadline)
+    } onCancel: {
+      let waiting = self.state.withLock { state in
+        state.waiting.firstIndex { $0.id == id }.map { state.waiting.remove(at: $0) }
+      }
+      waiting?.continuation.resume(throwing: CancellationError())
+    }
+  }
+
+  private func wait(
+    _ id: UInt64, _ caller: String, _ observation: Observation, _ model: ServedModel,
+    _ deadline: ContinuousClock.Instant?
   ) async throws -> Answer {
     try await withCheckedThrowingContinuation { continuation in
       let waiting = Waiting(
-        model: model, observation: observation, deadline: deadline, continuation: continuation)
+        id: id, caller: caller, model: model, observation: observation, deadline: deadline,
+        continuation: continuation)
       let pause: Duration? = self.state.withLock { state in
-        guard state.waiting.count < self.configuration.capacity else {
+        guard !Task.isCancelled else {
+          continuation.resume(throwing: CancellationError())
+          return nil
+        }
+        let own = state.waiting.count { $0.caller == caller }
+        guard FairShare.has(own: own, of: self.configuration.capacity, taken: state.waiting.count) else {
           continuation.resume(
             throwing: InferenceError(
-              .busy, "\(state.waiting.count) observations wait already; ask less often."))
+              .busy,
+              "\(state.waiting.count) observations wait already, \(own) of \(caller); ask less often."))
           return nil
         }
         state.waiting.append(waiting)

@@ -57,7 +57,7 @@ package final class Inference: Service {
       let model = try await self.models.model(request.modelVersion, before: deadline)
       // What it cannot take waits for no worker.
       try model.engine.requireValid(observation)
-      let answer = try await self.batcher.act(observation, model: model, before: deadline)
+      let answer = try await self.batcher.act(observation, model: model, of: caller, before: deadline)
       let micros = Self.micros(.now - arrival)
       model.answered(micros: micros)
       self.metrics.observe(
