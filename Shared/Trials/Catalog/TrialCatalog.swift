@@ -12,22 +12,32 @@ public final class TrialCatalog: Sendable {
   public static let maximumPage = 1_000
 
   private static let damagedMark = 1
+  /// Answers that may be worked out at once. Who asks for more waits, and the store with them.
+  public static let maximumAnswers = 16
 
   private let database: any DatabaseWriter
   private let name: String
   private let firstDamage = Mutex<(any Error)?>(nil)
   private let beforeWriting: @Sendable () throws -> Void
+  private let beforeAnswering: @Sendable () -> Void
 
   /// Opens or makes the catalog.
   /// - Parameters:
   ///   - path: of the SQLite file; nil for one in memory that goes with the process.
   ///   - beforeWriting: called in front of every change; what it throws, the change throws. For tests of a disk that fails.
+  ///   - beforeAnswering: called in front of every answer to who lists, counts or selects trials. For tests of a slow one.
   /// - Throws: ``TrialsError`` `.fileSystem`, `.catalog`.
-  public init(path: String?, beforeWriting: @escaping @Sendable () throws -> Void = {}) throws {
+  public init(
+    path: String?, beforeWriting: @escaping @Sendable () throws -> Void = {},
+    beforeAnswering: @escaping @Sendable () -> Void = {}
+  ) throws {
+    self.beforeAnswering = beforeAnswering
     self.beforeWriting = beforeWriting
     var configuration = Configuration()
     // Whoever waits for this waits with everybody who stores a trial; what cannot be written now is written later.
     configuration.busyMode = .timeout(0.2)
+    // The last is for the store, which must know before it acknowledges whether it has a trial.
+    configuration.maximumReaderCount = Self.maximumAnswers + 1
     configuration.prepareDatabase { database in
       // The log is the truth: a transaction that a power cut takes is found again there.
       try database.execute(sql: "PRAGMA synchronous = NORMAL")
@@ -87,23 +97,33 @@ public final class TrialCatalog: Sendable {
     }
   }
 
-  private func marking<Result>(_ body: () throws -> Result) throws -> Result {
-    do {
-      return try body()
-    } catch {
-      guard Self.isDamage(error) else { throw error }
-      self.mark(error)
-      throw Self.damage(self.name, error)
-    }
+  private func marked(_ error: any Error) -> any Error {
+    guard Self.isDamage(error) else { return error }
+    self.mark(error)
+    return Self.damage(self.name, error)
   }
 
   private func read<Result>(_ body: (Database) throws -> Result) throws -> Result {
-    try self.marking { try self.database.read(body) }
+    do { return try self.database.read(body) } catch { throw self.marked(error) }
+  }
+
+  /// Reads on a thread of the database's own, as long as that takes: the caller's is free meanwhile, and its cancellation ends it.
+  private func answer<Result: Sendable>(
+    _ body: @Sendable @escaping (Database) throws -> Result
+  ) async throws -> Result {
+    do {
+      return try await self.database.read { database in
+        self.beforeAnswering()
+        return try body(database)
+      }
+    } catch {
+      throw self.marked(error)
+    }
   }
 
   private func write<Result>(_ change: (Database) throws -> Result) throws -> Result {
     try self.beforeWriting()
-    return try self.marking { try self.database.write(change) }
+    do { return try self.database.write(change) } catch { throw self.marked(error) }
   }
 
   /// Lets go of the file. Nothing of it can be read any more.
@@ -172,7 +192,7 @@ public final class TrialCatalog: Sendable {
   /// - Throws: ``TrialsError`` `.invalid` where the token is none.
   public func trials(
     _ query: TrialQuery, limit: Int, after: String?, newestFirst: Bool = false
-  ) throws -> (trials: [TrialSummary], token: String?) {
+  ) async throws -> (trials: [TrialSummary], token: String?) {
     let last = try after.map { text in
       guard let number = Int64(text), number >= 0 else {
         throw TrialsError(.invalid, "'\(text)' is no page token; pass the last answer's, or none.")
@@ -182,13 +202,12 @@ public final class TrialCatalog: Sendable {
     let limit = min(max(1, limit), Self.maximumPage)
     let (sql, arguments) = query.condition
     let (comparison, order) = newestFirst ? ("<", "DESC") : (">", "ASC")
-    var damage: (any Error)?
-    defer { if let damage { self.mark(damage) } }
-    return try self.read { database in
+    let page = try await self.answer { database in
       let rows = try Row.fetchAll(
         database,
         sql: "SELECT * FROM trial WHERE number \(comparison) ? AND \(sql) ORDER BY number \(order) LIMIT ?",
         arguments: [last ?? (newestFirst ? .max : 0)] + arguments + [limit])
+      var damage: (any Error)?
       let trials = rows.compactMap { row -> TrialSummary? in
         do {
           return try TrialRow(row: row).summary(&damage)
@@ -198,14 +217,16 @@ public final class TrialCatalog: Sendable {
         }
       }
       let next = rows.count == limit ? try rows.last?.value("number", as: Int64.self) : nil
-      return (trials, next.map { "\($0)" })
+      return (trials: trials, token: next.map { "\($0)" }, damage: damage)
     }
+    if let damage = page.damage { self.mark(damage) }
+    return (page.trials, page.token)
   }
 
   /// Outcomes by task, version, robot, mode and release.
-  public func outcomes(_ query: TrialQuery) throws -> [OutcomeCount] {
+  public func outcomes(_ query: TrialQuery) async throws -> [OutcomeCount] {
     let (sql, arguments) = query.condition
-    return try self.read { database in
+    return try await self.answer { database in
       try Row.fetchAll(
         database,
         sql: """
@@ -225,8 +246,8 @@ public final class TrialCatalog: Sendable {
   }
 
   /// Stored trials in all, and quarantined ones by their first reason.
-  public func totals() throws -> (stored: Int, quarantined: [String: Int]) {
-    try self.read { database in
+  public func totals() async throws -> (stored: Int, quarantined: [String: Int]) {
+    try await self.answer { database in
       let stored = try Int.fetchOne(database, sql: "SELECT COUNT(*) FROM trial WHERE NOT quarantined") ?? 0
       let reasons = try String.fetchAll(database, sql: "SELECT reasons FROM trial WHERE quarantined")
       let first = reasons.map { String($0.prefix { $0 != "," }) }
@@ -235,9 +256,9 @@ public final class TrialCatalog: Sendable {
   }
 
   /// What a snapshot of a query consists of: trials by robot and id, and how much they are.
-  func selection(of query: TrialQuery) throws -> (names: [TrialName], snapshot: DatasetSnapshot) {
+  func selection(of query: TrialQuery) async throws -> (names: [TrialName], snapshot: DatasetSnapshot) {
     let (sql, arguments) = query.condition
-    return try self.read { database in
+    return try await self.answer { database in
       var names: [TrialName] = []
       var snapshot = DatasetSnapshot(query: query)
       let rows = try Row.fetchCursor(
@@ -286,8 +307,8 @@ public final class TrialCatalog: Sendable {
   }
 
   /// Trials that the log holds more often than the catalog: each was stored twice.
-  func duplicates() throws -> Int {
-    try self.read { database in
+  func duplicates() async throws -> Int {
+    try await self.answer { database in
       let chunks = try Int.fetchOne(database, sql: "SELECT SUM(chunks) FROM logFile") ?? 0
       return max(0, chunks - (try Int.fetchOne(database, sql: "SELECT COUNT(*) FROM trial") ?? 0))
     }
