@@ -1,3 +1,5 @@
+package import Schemas
+
 /// What a trial may take. Robots record within it and ingest refuses what is beyond, so that no recorded trial is ever refused
 /// for its size.
 public enum TrialLimits {
@@ -6,4 +8,30 @@ public enum TrialLimits {
   /// Bytes at which a recorder ends an event and begins the next one: far below what a message of the bus may have, and
   /// little enough that a slow link gets on by an event within seconds.
   public static let eventBytes = 1 << 20
+  /// Bytes of a header, and of an end, as encoded: lists of trials hold both.
+  public static let summaryBytes = 64 << 10
+  /// Bytes of each text in them, as UTF-8. Labels have their part of ``summaryBytes`` only.
+  public static let textBytes = 256
+
+  /// Why a header is too large for any list; nil where it is not.
+  package static func excess(of header: TrialHeader) -> String? {
+    let texts = [
+      ("facility", header.facility), ("task", header.task), ("model_version", header.modelVersion),
+      ("hardware_cohort", header.hardwareCohort), ("release_id", header.releaseID),
+      ("order_id", header.orderID),
+    ]
+    return Self.excess(of: "header", bytes: header.serializedSize, texts)
+  }
+
+  /// Why an end is too large for any list; nil where it is not.
+  package static func excess(of end: TrialEnd) -> String? {
+    Self.excess(of: "end", bytes: end.serializedSize, [("failure_code", end.failureCode)])
+  }
+
+  private static func excess(of what: String, bytes: Int, _ texts: [(String, String)]) -> String? {
+    if let (name, _) = texts.first(where: { $0.1.utf8.count > Self.textBytes }) {
+      return "\(name) may have \(Self.textBytes) bytes at most"
+    }
+    return bytes > Self.summaryBytes ? "a trial's \(what) may have \(Self.summaryBytes) bytes at most" : nil
+  }
 }

@@ -10,6 +10,8 @@ import Synchronization
 public final class TrialCatalog: Sendable {
   /// Rows of one page at most.
   public static let maximumPage = 1_000
+  /// Bytes of its summaries, as encoded, at which a page ends: far below what a message of the bus may have.
+  static let maximumPageBytes = 8 << 20
 
   private static let damagedMark = 1
   /// Answers that may be worked out at once. Who asks for more waits, and the store with them.
@@ -187,7 +189,7 @@ public final class TrialCatalog: Sendable {
 
   /// Trials of a query, in the order they were stored or the latest first. One that cannot be read any more is left out.
   /// - Parameters:
-  ///   - limit: trials of one page, 1 … ``maximumPage``; a larger one is cut down.
+  ///   - limit: trials of one page, 1 … ``maximumPage``; a larger one is cut down. Fewer where they are large.
   ///   - after: `token` of the last page of the same query and order; nil for the first.
   /// - Throws: ``TrialsError`` `.invalid` where the token is none.
   public func trials(
@@ -203,21 +205,26 @@ public final class TrialCatalog: Sendable {
     let (sql, arguments) = query.condition
     let (comparison, order) = newestFirst ? ("<", "DESC") : (">", "ASC")
     let page = try await self.answer { database in
-      let rows = try Row.fetchAll(
+      let rows = try Row.fetchCursor(
         database,
         sql: "SELECT * FROM trial WHERE number \(comparison) ? AND \(sql) ORDER BY number \(order) LIMIT ?",
         arguments: [last ?? (newestFirst ? .max : 0)] + arguments + [limit])
       var damage: (any Error)?
-      let trials = rows.compactMap { row -> TrialSummary? in
+      var trials: [TrialSummary] = []
+      var (count, bytes, next) = (0, 0, Int64(0))
+      while bytes < Self.maximumPageBytes, let row = try rows.next() {
+        count += 1
+        next = try row.value("number")
         do {
-          return try TrialRow(row: row).summary(&damage)
+          let summary = try TrialRow(row: row).summary(&damage)
+          bytes += summary.serializedSize
+          trials.append(summary)
         } catch {
           damage = error
-          return nil
         }
       }
-      let next = rows.count == limit ? try rows.last?.value("number", as: Int64.self) : nil
-      return (trials: trials, token: next.map { "\($0)" }, damage: damage)
+      let isFull = count == limit || bytes >= Self.maximumPageBytes
+      return (trials: trials, token: isFull ? "\(next)" : nil, damage: damage)
     }
     if let damage = page.damage { self.mark(damage) }
     return (page.trials, page.token)

@@ -20,6 +20,8 @@ public actor TrialStore {
     public var maximumGroup = 64
     /// Stored trials that wait for the catalog at most; more are refused until it can be written.
     public var maximumUncatalogued = 10_000
+    /// Bytes of their rows at most, at which no further trial is taken.
+    public var maximumUncataloguedBytes = 64 << 20
     /// Threads that check trials.
     public var checkThreads = 2
     public var limits = QualityLimits()
@@ -160,7 +162,9 @@ public actor TrialStore {
   }
 
   private func admit(_ bytes: Int) throws(TrialsError) {
-    guard self.backlog.rows.count < self.configuration.maximumUncatalogued else {
+    guard self.backlog.rows.count < self.configuration.maximumUncatalogued,
+      self.backlog.bytes < self.configuration.maximumUncataloguedBytes
+    else {
       throw TrialsError(
         .busy,
         "\(self.backlog.rows.count) stored trials wait for the catalog of \(self.folder), which cannot be written in time; "
