@@ -6,7 +6,8 @@ import Synchronization
 
 /// What is in the trial log, as a database: one process owns it, and it can be made anew from the log.
 ///
-/// Whoever meets something in it that cannot be there gets an error, and the database is marked: it does not open again.
+/// Whoever meets something in it that cannot be there gets an error, and the database is marked: it does not open again. Whoever
+/// owns it makes it anew.
 public final class TrialCatalog: Sendable {
   /// Rows of one page at most.
   public static let maximumPage = 1_000
@@ -18,7 +19,8 @@ public final class TrialCatalog: Sendable {
   public static let maximumAnswers = 16
 
   private let database: any DatabaseWriter
-  private let name: String
+  private let path: String?
+  private var name: String { self.path ?? "in memory" }
   private let firstDamage = Mutex<(any Error)?>(nil)
   private let beforeWriting: @Sendable () throws -> Void
   private let beforeAnswering: @Sendable () -> Void
@@ -44,7 +46,8 @@ public final class TrialCatalog: Sendable {
       // The log is the truth: a transaction that a power cut takes is found again there.
       try database.execute(sql: "PRAGMA synchronous = NORMAL")
     }
-    self.name = path ?? "in memory"
+    self.path = path
+    let name = path ?? "in memory"
     do {
       // A pool reads while it writes.
       self.database =
@@ -55,15 +58,15 @@ public final class TrialCatalog: Sendable {
         }
       try CatalogSchema.migrator.migrate(self.database)
       let mark = try self.database.read { try Int.fetchOne($0, sql: "PRAGMA user_version") }
-      guard mark != Self.damagedMark else { throw Self.damage(self.name, nil) }
+      guard mark != Self.damagedMark else { throw Self.damage(name, nil) }
     } catch let error as TrialsError {
       throw error
     } catch {
       throw Self.isDamage(error)
-        ? Self.damage(self.name, error)
+        ? Self.damage(name, error)
         : TrialsError(
           .fileSystem,
-          "Cannot open the catalog \(self.name). If it is damaged, delete it: it is made anew from the log.",
+          "Cannot open the catalog \(name). If it is damaged, delete it: it is made anew from the log.",
           cause: error)
     }
   }
@@ -81,8 +84,8 @@ public final class TrialCatalog: Sendable {
 
   private static func damage(_ name: String, _ cause: (any Error)?) -> TrialsError {
     TrialsError(
-      .catalog, "The catalog \(name) is damaged; restart ingest, which makes it anew from the log.",
-      cause: cause)
+      .catalog, "The catalog \(name) is damaged, and is made anew from the log; ask again then.", cause: cause
+    )
   }
 
   /// Has the next process make the catalog anew.
@@ -128,8 +131,23 @@ public final class TrialCatalog: Sendable {
     do { return try self.database.write(change) } catch { throw self.marked(error) }
   }
 
-  /// Lets go of the file. Nothing of it can be read any more.
-  func close() { try? self.database.close() }
+  /// Lets go of the file. Nothing of it can be read any more, and whoever reads it now gets an error.
+  func close() {
+    self.database.interrupt()
+    try? self.database.close()
+  }
+
+  /// Closes a catalog, moves it aside, and makes an empty one in its place.
+  /// - Parameter number: tells it from others that were moved.
+  /// - Returns: the new one, and where the old one lies now.
+  /// - Throws: ``TrialsError``; what is not done then is done when it is called again.
+  func anew(number: Int64) throws -> (catalog: TrialCatalog, damaged: String) {
+    self.close()
+    let damaged = try self.path.map { try Self.setAside($0, number: number) } ?? self.name
+    let catalog = try TrialCatalog(
+      path: self.path, beforeWriting: self.beforeWriting, beforeAnswering: self.beforeAnswering)
+    return (catalog, damaged)
+  }
 
   /// Moves a catalog that is damaged aside, for a person to look at. Nobody has it open.
   /// - Parameter number: tells it from others that were moved.
