@@ -19,6 +19,10 @@ struct DamagedCatalogTests {
     "UPDATE trial SET \"offset\" = 1e300 WHERE trialID = 't-1'", "UPDATE logFile SET bytes = 'x'",
     "UPDATE logFile SET chunks = 'x'", "UPDATE logFile SET name = x'ff'",
     "INSERT INTO counter VALUES ('refused', 'many')", "INSERT INTO counter VALUES (x'ff', 1)",
+    "UPDATE grdb_migrations SET identifier = x'ff' WHERE identifier = '1'",
+    "UPDATE trial SET file = x'ff' WHERE trialID = 't-1'",
+    "UPDATE trial SET trialID = x'ff' WHERE trialID = 't-1'",
+    "UPDATE logFile SET chunks = 1e300, bytes = -1", "UPDATE trial SET robot = x'ff' WHERE trialID = 't-1'",
   ])
   func `a value of another type costs the catalog and no trial`(sql: String) async throws {
     try await withTemporaryFolder { folder in

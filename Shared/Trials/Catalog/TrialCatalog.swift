@@ -62,7 +62,7 @@ public final class TrialCatalog: Sendable {
     } catch let error as TrialsError {
       throw error
     } catch {
-      throw Self.isDamage(error)
+      throw Self.isDamage(error) || Self.isOtherSchema(error)
         ? Self.damage(name, error)
         : TrialsError(
           .fileSystem,
@@ -80,6 +80,12 @@ public final class TrialCatalog: Sendable {
     let code = (error as? DatabaseError)?.resultCode
     return error is MistypedValue || error is RowDecodingError || code == .SQLITE_CORRUPT
       || code == .SQLITE_NOTADB
+  }
+
+  /// Whether tables are not those that the catalog says it has. Later the same codes may be a caller's fault.
+  private static func isOtherSchema(_ error: any Error) -> Bool {
+    let code = (error as? DatabaseError)?.resultCode
+    return code == .SQLITE_ERROR || code == .SQLITE_CONSTRAINT
   }
 
   private static func damage(_ name: String, _ cause: (any Error)?) -> TrialsError {
