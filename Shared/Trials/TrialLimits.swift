@@ -20,18 +20,28 @@ public enum TrialLimits {
       ("hardware_cohort", header.hardwareCohort), ("release_id", header.releaseID),
       ("order_id", header.orderID),
     ]
-    return Self.excess(of: "header", bytes: header.serializedSize, texts)
+    return Self.excess(of: "header", header, texts)
   }
 
   /// Why an end is too large for any list; nil where it is not.
   package static func excess(of end: TrialEnd) -> String? {
-    Self.excess(of: "end", bytes: end.serializedSize, [("failure_code", end.failureCode)])
+    Self.excess(of: "end", end, [("failure_code", end.failureCode)])
   }
 
-  private static func excess(of what: String, bytes: Int, _ texts: [(String, String)]) -> String? {
+  /// Whether a message can be read by itself: what bytes may unpack to grows with their number, and it may have been in larger ones.
+  static func canBeRead<Message: ProtobufMessage>(_ message: Message) -> Bool {
+    (try? Message(serializedBytes: message.serializedBytes())) != nil
+  }
+
+  private static func excess(
+    of what: String, _ message: some ProtobufMessage, _ texts: [(String, String)]
+  ) -> String? {
     if let (name, _) = texts.first(where: { $0.1.utf8.count > Self.textBytes }) {
       return "\(name) may have \(Self.textBytes) bytes at most"
     }
-    return bytes > Self.summaryBytes ? "a trial's \(what) may have \(Self.summaryBytes) bytes at most" : nil
+    guard message.serializedSize <= Self.summaryBytes else {
+      return "a trial's \(what) may have \(Self.summaryBytes) bytes at most"
+    }
+    return Self.canBeRead(message) ? nil : "a trial's \(what) has too many fields"
   }
 }

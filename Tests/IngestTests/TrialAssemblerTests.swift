@@ -192,6 +192,15 @@ struct TrialAssemblerTests {
       #expect(reasons(header: header { $0.labels = ["note": text(bytes)] })?.first?.contains("65536") == true)
     }
     #expect(reasons(end: TrialEnd(failureCode: text(20 << 20)))?.first?.contains("failure_code") == true)
+    let unknown = (0..<30_000).flatMap { _ in [0x30, 0x01] as [UInt8] }
+    if let crowded = try? TrialEnd(
+      serializedBytes: TrialEnd(failureCode: text(2 << 20)).serializedBytes() + unknown
+        + TrialEnd(failureCode: "x").serializedBytes())
+    {
+      #expect(reasons(end: crowded)?.first?.contains("too many fields") == true)
+    } else {
+      Issue.record("the end of many fields cannot be made")
+    }
     let texts: [(String, (inout TrialHeader, String) -> Void)] = [
       ("facility", { $0.facility = $1 }), ("task", { $0.task = $1 }),
       ("model_version", { $0.modelVersion = $1 }), ("hardware_cohort", { $0.hardwareCohort = $1 }),

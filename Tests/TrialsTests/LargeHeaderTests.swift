@@ -69,6 +69,28 @@ struct LargeHeaderTests {
     #expect(trials.map(\.reasons) == [["too large to list"], []])
   }
 
+  /// What bytes may unpack to grows with their number: an end may be read in a larger event, and not by itself.
+  @Test func `an end that cannot be read by itself is no damage of the catalog`() async throws {
+    try await withTemporaryFolder { folder in
+      let told = StoreRecoveryTests.Told()
+      let store = try await StoreRecoveryTests.reopen(folder, told)
+      var trial = try StoreRecoveryTests.trial(0)
+      let padding = TrialEnd(failureCode: String(repeating: "x", count: 2 << 20)).serializedBytes()
+      let unknown = (0..<30_000).flatMap { _ in [0x30, 0x01] as [UInt8] }
+      let short = TrialEnd(outcome: .success, failureCode: "x", steps: 3).serializedBytes()
+      let end = try TrialEnd(serializedBytes: padding + unknown + short)
+      try #require(end.serializedSize <= TrialLimits.summaryBytes)
+      #expect(throws: SchemaError.self) { try TrialEnd(serializedBytes: end.serializedBytes()) }
+      trial.events[trial.events.count - 1].event = .end(end)
+      #expect(try await store.store(trial) == .stored)
+      for _ in 0..<2 {
+        #expect(try await StoreRecoveryTests.ids(store) == ["t-0"])
+        await store.flushCounters()
+      }
+      #expect(told.damagedCatalogs == 0)
+    }
+  }
+
   @Test func `what waits for the catalog is bounded by its bytes`() async throws {
     try await withTemporaryFolder { folder in
       var configuration = TrialStore.Configuration()

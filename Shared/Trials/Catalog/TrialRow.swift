@@ -61,6 +61,22 @@ struct TrialRow: Encodable, FetchableRecord, PersistableRecord, Sendable {
     self.length = position.length
     self.header = Data(header.serializedBytes())
     self.end = Data(end.serializedBytes())
+    // What no list could read back would look like damage of the catalog.
+    if !TrialLimits.canBeRead(header) { self.header = Data(self.headerOfColumns.serializedBytes()) }
+    if !TrialLimits.canBeRead(end) { self.end = Data(self.endOfColumns.serializedBytes()) }
+  }
+
+  /// What columns say of header and end.
+  private var headerOfColumns: TrialHeader {
+    TrialHeader(
+      trialID: Self.cut(self.trialID), robot: Self.cut(self.robot), facility: Self.cut(self.facility),
+      task: Self.cut(self.task), mode: ControlMode(rawValue: self.mode),
+      modelVersion: Self.cut(self.modelVersion), releaseID: Self.cut(self.releaseID),
+      orderID: Self.cut(self.orderID))
+  }
+
+  private var endOfColumns: TrialEnd {
+    TrialEnd(outcome: Outcome(rawValue: self.outcome), steps: UInt32(clamping: self.steps))
   }
 
   var name: TrialName { TrialName(robot: self.robot, trialID: self.trialID) }
@@ -112,12 +128,7 @@ struct TrialRow: Encodable, FetchableRecord, PersistableRecord, Sendable {
         obstacle = Self.unreadable
       }
     }
-    summary.header = TrialHeader(
-      trialID: Self.cut(self.trialID), robot: Self.cut(self.robot), facility: Self.cut(self.facility),
-      task: Self.cut(self.task), mode: ControlMode(rawValue: self.mode),
-      modelVersion: Self.cut(self.modelVersion), releaseID: Self.cut(self.releaseID),
-      orderID: Self.cut(self.orderID))
-    summary.end = TrialEnd(outcome: Outcome(rawValue: self.outcome), steps: UInt32(clamping: self.steps))
+    (summary.header, summary.end) = (self.headerOfColumns, self.endOfColumns)
     summary.reasons.append(obstacle)
     return summary
   }
