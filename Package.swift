@@ -182,7 +182,7 @@ let suites: [Target] = [
       "ServiceKit", grpc, grpcInProcess, logging,
     ]),
   tests("Fleet", ["TestSupport", "FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
-  tests("EndToEnd", ["TestSupport"]),
+  tests("EndToEnd", ["Schemas", "Storage", "TestSupport", "Trials"]),
 ].flatMap { $0 }
 
 /// The targets that the chosen tests need, executables of their services included; everything where none was chosen.

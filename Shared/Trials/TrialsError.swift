@@ -11,7 +11,7 @@ public struct TrialsError: Error, Sendable, CustomStringConvertible {
     case diskFull
     /// A file is not what its name says.
     case corrupt
-    /// The catalog is damaged. It is put aside and made anew from the log when the store is opened.
+    /// The catalog is damaged. It is put aside and made anew from the log.
     case catalog
     /// A place of a file cannot be read although others can: a bad sector.
     case unreadable

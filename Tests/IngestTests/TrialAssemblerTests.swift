@@ -169,4 +169,50 @@ struct TrialAssemblerTests {
     #expect(assembler.openStreams == 0)
     #expect(assembler.expire(now: self.start + .seconds(60)).isEmpty)
   }
+
+  /// Lists of trials hold header and end of each.
+  @Test func `a header or end that no list could hold is refused, and why is said`() {
+    func reasons(header: TrialHeader? = nil, end: TrialEnd? = nil) -> [String]? {
+      var assembler = TrialAssembler()
+      let event = TrialEvent(
+        robot: "robot-1", trialID: "t-1", number: header == nil ? 1 : 0,
+        event: header.map { .header($0) } ?? end.map { .end($0) })
+      switch assembler.add(event, bytes: event.serializedSize, now: self.start) {
+      case .tell(let told) where told.state == .refused: return told.reasons
+      default: return nil
+      }
+    }
+    func text(_ count: Int) -> String { String(repeating: "x", count: count) }
+    func header(_ change: (inout TrialHeader) -> Void) -> TrialHeader {
+      var header = TrialHeader(trialID: "t-1", robot: "robot-1", task: "reach")
+      change(&header)
+      return header
+    }
+    for bytes in [20 << 20, 65_536] {
+      #expect(reasons(header: header { $0.labels = ["note": text(bytes)] })?.first?.contains("65536") == true)
+    }
+    #expect(reasons(end: TrialEnd(failureCode: text(20 << 20)))?.first?.contains("failure_code") == true)
+    let unknown = (0..<30_000).flatMap { _ in [0x30, 0x01] as [UInt8] }
+    if let crowded = try? TrialEnd(
+      serializedBytes: TrialEnd(failureCode: text(2 << 20)).serializedBytes() + unknown
+        + TrialEnd(failureCode: "x").serializedBytes())
+    {
+      #expect(reasons(end: crowded)?.first?.contains("too many fields") == true)
+    } else {
+      Issue.record("the end of many fields cannot be made")
+    }
+    let texts: [(String, (inout TrialHeader, String) -> Void)] = [
+      ("facility", { $0.facility = $1 }), ("task", { $0.task = $1 }),
+      ("model_version", { $0.modelVersion = $1 }), ("hardware_cohort", { $0.hardwareCohort = $1 }),
+      ("release_id", { $0.releaseID = $1 }), ("order_id", { $0.orderID = $1 }),
+    ]
+    for (name, set) in texts {
+      #expect(reasons(header: header { set(&$0, text(257)) })?.first?.contains(name) == true)
+      #expect(reasons(header: header { set(&$0, text(256)) }) == nil)
+    }
+    // What a robot lets through: 64 labels of 512 bytes.
+    let labels = Dictionary(uniqueKeysWithValues: (10..<74).map { ("\($0)", text(510)) })
+    #expect(reasons(header: header { $0.labels = labels }) == nil)
+    #expect(reasons(end: TrialEnd(failureCode: text(256))) == nil)
+  }
 }

@@ -111,4 +111,15 @@ struct VitalsTests {
     await store.flushCounters()
     #expect(vitals.broken.isEmpty)
   }
+
+  @Test func `the catalog's content is broken until it is made anew`() {
+    let vitals = Vitals()
+    let notices = StoreNotices(logger: Self.logger, metrics: MetricsRegistry(), vitals: vitals)
+    let error = TrialsError(.catalog, "The test damaged it.")
+    notices.tell(.catalogDamaged(error))
+    #expect(vitals.broken.map(\.part) == ["catalog-content"])
+    #expect(vitals.broken.first?.reason.contains("The test damaged it.") == true)
+    notices.tell(.catalogMadeAnew(damaged: "catalog.sqlite.damaged-1", error))
+    #expect(vitals.broken.isEmpty)
+  }
 }

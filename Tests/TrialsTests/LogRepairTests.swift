@@ -132,6 +132,35 @@ struct LogRepairTests {
     }
   }
 
+  /// One sync is for all trials of a group: of what a power cut leaves of it, any part may be missing.
+  @Test func `a trial that is torn in the midst of a group may be torn, and one of an earlier group is lost`()
+    async throws
+  {
+    try await withTemporaryFolder { folder in
+      let trials = try (0..<4).map { try SampleTrial.make(id: "t-\($0)", steps: 1) }
+      var places: [LogPosition] = []
+      do {
+        let log = try TrialLog(folder: folder.path)
+        places = try log.append([trials[0]], storedUnixNanos: 3_000_000_000)
+        places += try log.append(Array(trials[1...]), storedUnixNanos: 4_000_000_000)
+      }
+      let url = folder.appending(path: places[0].file)
+      var bytes = try Data(contentsOf: url)
+      for place in [places[0], places[2]] {
+        bytes.replaceSubrange(
+          place.offset + place.length - 200..<place.offset + place.length, with: Data(count: 200))
+      }
+      try bytes.write(to: url)
+      // The catalog knows none of them.
+      var damages: [FoundDamage] = []
+      let log = try TrialLog(folder: folder.path, damaged: { damages.append($0) })
+      #expect(damages.map(\.bytes.lowerBound) == [places[0].offset, places[2].offset])
+      #expect(damages.map(\.mayBeTorn) == [false, true])
+      #expect(damages.map(\.claimed) == [nil, StoreRecoveryTests.name(2)])
+      #expect(try TrialLogTests.ids(log, places[0].file) == ["t-1", "t-3"])
+    }
+  }
+
   @Test func `a damaged index is written as it should be`() async throws {
     try await withTemporaryFolder { folder in
       try await StoreRecoveryTests.fill(folder, 0..<3)

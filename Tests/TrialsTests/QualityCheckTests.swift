@@ -88,4 +88,15 @@ struct QualityCheckTests {
     limits.maximumSteps = 7
     #expect(try reasons(frames: 8, side: 64, limits: limits) == [.schema])
   }
+
+  /// Each would have a decoder of its own.
+  @Test func `a video of no images is none`() throws {
+    var trial = try SampleTrial.make()
+    let end = trial.events.removeLast()
+    let side = UInt32(SampleTrial.side)
+    let empty = TrialVideo(codec: "h264", firstStep: 8, frames: 0, width: side, height: side)
+    trial.events.append(TrialEvent(robot: "robot-1", trialID: "t-1", number: 3, event: .video(empty)))
+    trial.events.append(TrialEvent(robot: "robot-1", trialID: "t-1", number: 4, event: end.event))
+    #expect(QualityCheck.reasons(for: trial) == [.imageSize])
+  }
 }

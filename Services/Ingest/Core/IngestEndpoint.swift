@@ -10,7 +10,10 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
 
   private let intake: Intake
   private let store: TrialStore
+  /// Of trials.
   private let reads = OpenReads()
+  /// Of the catalog, as many as ``TrialCatalog/maximumAnswers`` at most.
+  private let queries = OpenReads()
   private let budget = ReadBudget()
 
   package init(intake: Intake, store: TrialStore) {
@@ -29,9 +32,11 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
   {
     try await Failure.asStatus {
       let size = request.pageSize == 0 ? Self.defaultPage : Int(request.pageSize)
-      let page = try await self.store.catalog.trials(
-        request.query ?? .init(), limit: size, after: request.pageToken.isEmpty ? nil : request.pageToken,
-        newestFirst: request.newestFirst)
+      let page = try await self.queries.during(context.remotePeer) {
+        try await self.store.catalog.trials(
+          request.query ?? .init(), limit: size, after: request.pageToken.isEmpty ? nil : request.pageToken,
+          newestFirst: request.newestFirst)
+      }
       return ListTrialsResponse(trials: page.trials, nextPageToken: page.token ?? "")
     }
   }
@@ -54,7 +59,9 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     -> DatasetSnapshot
   {
     try await Failure.asStatus {
-      try await self.store.createSnapshot(request.query ?? .init())
+      try await self.queries.during(context.remotePeer) {
+        try await self.store.createSnapshot(request.query ?? .init())
+      }
     }
   }
 
@@ -91,7 +98,9 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: SummarizeOutcomesRequest, context: ServerContext
   ) async throws -> SummarizeOutcomesResponse {
     try await Failure.asStatus {
-      SummarizeOutcomesResponse(counts: try await self.store.catalog.outcomes(request.query ?? .init()))
+      try await self.queries.during(context.remotePeer) {
+        SummarizeOutcomesResponse(counts: try await self.store.catalog.outcomes(request.query ?? .init()))
+      }
     }
   }
 
@@ -99,8 +108,9 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
     request: GetIngestStatisticsRequest, context: ServerContext
   ) async throws -> IngestStatistics {
     try await Failure.asStatus {
-      let totals = try await self.store.catalog.totals()
-      let usage = try await self.store.usage()
+      let (totals, usage) = try await self.queries.during(context.remotePeer) {
+        (try await self.store.catalog.totals(), try await self.store.usage())
+      }
       let damages = await self.store.damages()
       return IngestStatistics(
         stored: UInt64(totals.stored), quarantined: totals.quarantined.mapValues(UInt64.init),

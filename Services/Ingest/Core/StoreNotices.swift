@@ -53,9 +53,10 @@ package struct StoreNotices: Sendable {
       self.logger.notice("catalog written again")
     case .catalogDamaged(let error):
       self.vitals.fail(
-        Self.catalogContent, "The catalog is damaged; restart ingest, which makes it anew: \(error)")
-      self.logger.error("catalog damaged; the next start makes it anew from the log", error: error)
+        Self.catalogContent, "The catalog is damaged; no trial is stored until it is made anew: \(error)")
+      self.logger.error("catalog damaged; it is made anew from the log", error: error)
     case .catalogMadeAnew(let path, let error):
+      self.vitals.recover(Self.catalogContent)
       self.logger.error(
         "damaged catalog put aside and made anew from the log", error: error,
         metadata: ["catalog.path": "\(path)"])

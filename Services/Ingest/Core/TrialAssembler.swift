@@ -236,8 +236,11 @@ package struct TrialAssembler: Sendable {
     case .header where event.number != 0: return "a header must be event 0"
     case .header(let header) where header.robot != event.robot || header.trialID != event.trialID:
       return "the header names another robot or trial than its event"
-    case .steps, .video, .end: return event.number == 0 ? "event 0 must be a header" : nil
-    case .header: return nil
+    case .header(let header): return TrialLimits.excess(of: header)
+    case .steps, .video, .end: break
     }
+    guard event.number > 0 else { return "event 0 must be a header" }
+    guard case .end(let end) = event.event else { return nil }
+    return TrialLimits.excess(of: end)
   }
 }

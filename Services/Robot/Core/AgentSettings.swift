@@ -7,9 +7,11 @@ package struct AgentSettings: Sendable {
   package static let name = Setting(
     "robot.name", default: "robot-1", help: "The robot's name: letters, digits, '.', '_', '-'.")
   package static let facility = Setting(
-    "robot.facility", default: "", help: "Facility that the robot stands in.")
+    "robot.facility", default: "", help: "Facility that the robot stands in.",
+    allowed: "at most \(TrialLimits.textBytes) bytes", where: { $0.utf8.count <= TrialLimits.textBytes })
   package static let cohort = Setting(
-    "robot.cohort", default: "", help: "Hardware cohort: robots of one cohort are built alike.")
+    "robot.cohort", default: "", help: "Hardware cohort: robots of one cohort are built alike.",
+    allowed: "at most \(TrialLimits.textBytes) bytes", where: { $0.utf8.count <= TrialLimits.textBytes })
   package static let folder = Setting(
     "robot.data", default: "data/robot", help: "Folder for spool, models and waiting work.")
   package static let links = Setting<[String]>(

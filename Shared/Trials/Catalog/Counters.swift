@@ -21,6 +21,9 @@ final class Counters: Sendable {
     self.state.withLock { state in state.values.filter { state.written[$0.key] != $0.value } }
   }
 
+  /// Nothing of them is kept any more but in memory.
+  func lost() { self.state.withLock { $0.written = [:] } }
+
   func wrote(_ values: [String: Int]) {
     self.state.withLock { $0.written.merge(values) { _, new in new } }
   }

@@ -6,33 +6,48 @@ import Synchronization
 
 /// What is in the trial log, as a database: one process owns it, and it can be made anew from the log.
 ///
-/// Whoever meets something in it that cannot be there gets an error, and the database is marked: it does not open again.
+/// Whoever meets something in it that cannot be there gets an error, and the database is marked: it does not open again. Whoever
+/// owns it makes it anew.
 public final class TrialCatalog: Sendable {
   /// Rows of one page at most.
   public static let maximumPage = 1_000
+  /// Bytes of its summaries, as encoded, at which a page ends: far below what a message of the bus may have.
+  static let maximumPageBytes = 8 << 20
 
   private static let damagedMark = 1
+  /// Answers that may be worked out at once. Who asks for more waits, and the store with them.
+  public static let maximumAnswers = 16
 
   private let database: any DatabaseWriter
-  private let name: String
+  private let path: String?
+  private var name: String { self.path ?? "in memory" }
   private let firstDamage = Mutex<(any Error)?>(nil)
   private let beforeWriting: @Sendable () throws -> Void
+  private let beforeAnswering: @Sendable () -> Void
 
   /// Opens or makes the catalog.
   /// - Parameters:
   ///   - path: of the SQLite file; nil for one in memory that goes with the process.
   ///   - beforeWriting: called in front of every change; what it throws, the change throws. For tests of a disk that fails.
+  ///   - beforeAnswering: called in front of every answer to who lists, counts or selects trials. For tests of a slow one.
   /// - Throws: ``TrialsError`` `.fileSystem`, `.catalog`.
-  public init(path: String?, beforeWriting: @escaping @Sendable () throws -> Void = {}) throws {
+  public init(
+    path: String?, beforeWriting: @escaping @Sendable () throws -> Void = {},
+    beforeAnswering: @escaping @Sendable () -> Void = {}
+  ) throws {
+    self.beforeAnswering = beforeAnswering
     self.beforeWriting = beforeWriting
     var configuration = Configuration()
     // Whoever waits for this waits with everybody who stores a trial; what cannot be written now is written later.
     configuration.busyMode = .timeout(0.2)
+    // The last is for the store, which must know before it acknowledges whether it has a trial.
+    configuration.maximumReaderCount = Self.maximumAnswers + 1
     configuration.prepareDatabase { database in
       // The log is the truth: a transaction that a power cut takes is found again there.
       try database.execute(sql: "PRAGMA synchronous = NORMAL")
     }
-    self.name = path ?? "in memory"
+    self.path = path
+    let name = path ?? "in memory"
     do {
       // A pool reads while it writes.
       self.database =
@@ -43,15 +58,15 @@ public final class TrialCatalog: Sendable {
         }
       try CatalogSchema.migrator.migrate(self.database)
       let mark = try self.database.read { try Int.fetchOne($0, sql: "PRAGMA user_version") }
-      guard mark != Self.damagedMark else { throw Self.damage(self.name, nil) }
+      guard mark != Self.damagedMark else { throw Self.damage(name, nil) }
     } catch let error as TrialsError {
       throw error
     } catch {
-      throw Self.isDamage(error)
-        ? Self.damage(self.name, error)
+      throw Self.isDamage(error) || Self.isOtherSchema(error)
+        ? Self.damage(name, error)
         : TrialsError(
           .fileSystem,
-          "Cannot open the catalog \(self.name). If it is damaged, delete it: it is made anew from the log.",
+          "Cannot open the catalog \(name). If it is damaged, delete it: it is made anew from the log.",
           cause: error)
     }
   }
@@ -67,10 +82,16 @@ public final class TrialCatalog: Sendable {
       || code == .SQLITE_NOTADB
   }
 
+  /// Whether tables are not those that the catalog says it has. Later the same codes may be a caller's fault.
+  private static func isOtherSchema(_ error: any Error) -> Bool {
+    let code = (error as? DatabaseError)?.resultCode
+    return code == .SQLITE_ERROR || code == .SQLITE_CONSTRAINT
+  }
+
   private static func damage(_ name: String, _ cause: (any Error)?) -> TrialsError {
     TrialsError(
-      .catalog, "The catalog \(name) is damaged; restart ingest, which makes it anew from the log.",
-      cause: cause)
+      .catalog, "The catalog \(name) is damaged, and is made anew from the log; ask again then.", cause: cause
+    )
   }
 
   /// Has the next process make the catalog anew.
@@ -87,27 +108,52 @@ public final class TrialCatalog: Sendable {
     }
   }
 
-  private func marking<Result>(_ body: () throws -> Result) throws -> Result {
-    do {
-      return try body()
-    } catch {
-      guard Self.isDamage(error) else { throw error }
-      self.mark(error)
-      throw Self.damage(self.name, error)
-    }
+  private func marked(_ error: any Error) -> any Error {
+    guard Self.isDamage(error) else { return error }
+    self.mark(error)
+    return Self.damage(self.name, error)
   }
 
   private func read<Result>(_ body: (Database) throws -> Result) throws -> Result {
-    try self.marking { try self.database.read(body) }
+    do { return try self.database.read(body) } catch { throw self.marked(error) }
+  }
+
+  /// Reads on a thread of the database's own, as long as that takes: the caller's is free meanwhile, and its cancellation ends it.
+  private func answer<Result: Sendable>(
+    _ body: @Sendable @escaping (Database) throws -> Result
+  ) async throws -> Result {
+    do {
+      return try await self.database.read { database in
+        self.beforeAnswering()
+        return try body(database)
+      }
+    } catch {
+      throw self.marked(error)
+    }
   }
 
   private func write<Result>(_ change: (Database) throws -> Result) throws -> Result {
     try self.beforeWriting()
-    return try self.marking { try self.database.write(change) }
+    do { return try self.database.write(change) } catch { throw self.marked(error) }
   }
 
-  /// Lets go of the file. Nothing of it can be read any more.
-  func close() { try? self.database.close() }
+  /// Lets go of the file. Nothing of it can be read any more, and whoever reads it now gets an error.
+  func close() {
+    self.database.interrupt()
+    try? self.database.close()
+  }
+
+  /// Closes a catalog, moves it aside, and makes an empty one in its place.
+  /// - Parameter number: tells it from others that were moved.
+  /// - Returns: the new one, and where the old one lies now.
+  /// - Throws: ``TrialsError``; what is not done then is done when it is called again.
+  func anew(number: Int64) throws -> (catalog: TrialCatalog, damaged: String) {
+    self.close()
+    let damaged = try self.path.map { try Self.setAside($0, number: number) } ?? self.name
+    let catalog = try TrialCatalog(
+      path: self.path, beforeWriting: self.beforeWriting, beforeAnswering: self.beforeAnswering)
+    return (catalog, damaged)
+  }
 
   /// Moves a catalog that is damaged aside, for a person to look at. Nobody has it open.
   /// - Parameter number: tells it from others that were moved.
@@ -167,12 +213,12 @@ public final class TrialCatalog: Sendable {
 
   /// Trials of a query, in the order they were stored or the latest first. One that cannot be read any more is left out.
   /// - Parameters:
-  ///   - limit: trials of one page, 1 … ``maximumPage``; a larger one is cut down.
+  ///   - limit: trials of one page, 1 … ``maximumPage``; a larger one is cut down. Fewer where they are large.
   ///   - after: `token` of the last page of the same query and order; nil for the first.
   /// - Throws: ``TrialsError`` `.invalid` where the token is none.
   public func trials(
     _ query: TrialQuery, limit: Int, after: String?, newestFirst: Bool = false
-  ) throws -> (trials: [TrialSummary], token: String?) {
+  ) async throws -> (trials: [TrialSummary], token: String?) {
     let last = try after.map { text in
       guard let number = Int64(text), number >= 0 else {
         throw TrialsError(.invalid, "'\(text)' is no page token; pass the last answer's, or none.")
@@ -182,30 +228,36 @@ public final class TrialCatalog: Sendable {
     let limit = min(max(1, limit), Self.maximumPage)
     let (sql, arguments) = query.condition
     let (comparison, order) = newestFirst ? ("<", "DESC") : (">", "ASC")
-    var damage: (any Error)?
-    defer { if let damage { self.mark(damage) } }
-    return try self.read { database in
-      let rows = try Row.fetchAll(
+    let page = try await self.answer { database in
+      let rows = try Row.fetchCursor(
         database,
         sql: "SELECT * FROM trial WHERE number \(comparison) ? AND \(sql) ORDER BY number \(order) LIMIT ?",
         arguments: [last ?? (newestFirst ? .max : 0)] + arguments + [limit])
-      let trials = rows.compactMap { row -> TrialSummary? in
+      var damage: (any Error)?
+      var trials: [TrialSummary] = []
+      var (count, bytes, next) = (0, 0, Int64(0))
+      while bytes < Self.maximumPageBytes, let row = try rows.next() {
+        count += 1
+        next = try row.value("number")
         do {
-          return try TrialRow(row: row).summary(&damage)
+          let summary = try TrialRow(row: row).summary(&damage)
+          bytes += summary.serializedSize
+          trials.append(summary)
         } catch {
           damage = error
-          return nil
         }
       }
-      let next = rows.count == limit ? try rows.last?.value("number", as: Int64.self) : nil
-      return (trials, next.map { "\($0)" })
+      let isFull = count == limit || bytes >= Self.maximumPageBytes
+      return (trials: trials, token: isFull ? "\(next)" : nil, damage: damage)
     }
+    if let damage = page.damage { self.mark(damage) }
+    return (page.trials, page.token)
   }
 
   /// Outcomes by task, version, robot, mode and release.
-  public func outcomes(_ query: TrialQuery) throws -> [OutcomeCount] {
+  public func outcomes(_ query: TrialQuery) async throws -> [OutcomeCount] {
     let (sql, arguments) = query.condition
-    return try self.read { database in
+    return try await self.answer { database in
       try Row.fetchAll(
         database,
         sql: """
@@ -225,8 +277,8 @@ public final class TrialCatalog: Sendable {
   }
 
   /// Stored trials in all, and quarantined ones by their first reason.
-  public func totals() throws -> (stored: Int, quarantined: [String: Int]) {
-    try self.read { database in
+  public func totals() async throws -> (stored: Int, quarantined: [String: Int]) {
+    try await self.answer { database in
       let stored = try Int.fetchOne(database, sql: "SELECT COUNT(*) FROM trial WHERE NOT quarantined") ?? 0
       let reasons = try String.fetchAll(database, sql: "SELECT reasons FROM trial WHERE quarantined")
       let first = reasons.map { String($0.prefix { $0 != "," }) }
@@ -235,9 +287,9 @@ public final class TrialCatalog: Sendable {
   }
 
   /// What a snapshot of a query consists of: trials by robot and id, and how much they are.
-  func selection(of query: TrialQuery) throws -> (names: [TrialName], snapshot: DatasetSnapshot) {
+  func selection(of query: TrialQuery) async throws -> (names: [TrialName], snapshot: DatasetSnapshot) {
     let (sql, arguments) = query.condition
-    return try self.read { database in
+    return try await self.answer { database in
       var names: [TrialName] = []
       var snapshot = DatasetSnapshot(query: query)
       let rows = try Row.fetchCursor(
@@ -286,8 +338,8 @@ public final class TrialCatalog: Sendable {
   }
 
   /// Trials that the log holds more often than the catalog: each was stored twice.
-  func duplicates() throws -> Int {
-    try self.read { database in
+  func duplicates() async throws -> Int {
+    try await self.answer { database in
       let chunks = try Int.fetchOne(database, sql: "SELECT SUM(chunks) FROM logFile") ?? 0
       return max(0, chunks - (try Int.fetchOne(database, sql: "SELECT COUNT(*) FROM trial") ?? 0))
     }

@@ -7,6 +7,8 @@ struct TrialRow: Encodable, FetchableRecord, PersistableRecord, Sendable {
   static let databaseTableName = "trial"
   /// Stands for the reasons of a trial of which the catalog cannot say all any more. The log can.
   static let unreadable = "unreadable in the catalog"
+  /// The same for one that is larger than ``TrialLimits`` lets it be: an earlier version stored it.
+  static let tooLarge = "too large to list"
 
   /// Place in the order of storing; the database gives it.
   var number: Int64?
@@ -59,9 +61,27 @@ struct TrialRow: Encodable, FetchableRecord, PersistableRecord, Sendable {
     self.length = position.length
     self.header = Data(header.serializedBytes())
     self.end = Data(end.serializedBytes())
+    // What no list could read back would look like damage of the catalog.
+    if !TrialLimits.canBeRead(header) { self.header = Data(self.headerOfColumns.serializedBytes()) }
+    if !TrialLimits.canBeRead(end) { self.end = Data(self.endOfColumns.serializedBytes()) }
+  }
+
+  /// What columns say of header and end.
+  private var headerOfColumns: TrialHeader {
+    TrialHeader(
+      trialID: Self.cut(self.trialID), robot: Self.cut(self.robot), facility: Self.cut(self.facility),
+      task: Self.cut(self.task), mode: ControlMode(rawValue: self.mode),
+      modelVersion: Self.cut(self.modelVersion), releaseID: Self.cut(self.releaseID),
+      orderID: Self.cut(self.orderID))
+  }
+
+  private var endOfColumns: TrialEnd {
+    TrialEnd(outcome: Outcome(rawValue: self.outcome), steps: UInt32(clamping: self.steps))
   }
 
   var name: TrialName { TrialName(robot: self.robot, trialID: self.trialID) }
+  /// Bytes that it takes in memory, and its summary in a list, about.
+  var memory: Int { self.header.count + self.end.count + 512 }
   var position: LogPosition { LogPosition(file: self.file, offset: self.offset, length: self.length) }
 
   /// - Throws: ``MistypedValue``.
@@ -88,27 +108,34 @@ struct TrialRow: Encodable, FetchableRecord, PersistableRecord, Sendable {
     self.end = try row.value("end")
   }
 
-  /// - Parameter damage: set where header or end cannot be decoded. The summary says then what the columns say, and
-  ///   ``unreadable``.
+  /// Where header or end are too large, or cannot be decoded, it says what the columns say, and why: ``tooLarge`` or
+  /// ``unreadable``.
+  /// - Parameter damage: set where they cannot be decoded.
   func summary(_ damage: inout (any Error)?) -> TrialSummary {
     var summary = TrialSummary(
       bytes: UInt64(self.bytes), storedUnixNanos: self.storedUnixNanos, quarantined: self.quarantined,
       reasons: self.reasons.isEmpty ? [] : self.reasons.split(separator: ",").map(String.init),
       labelledSteps: UInt32(clamping: self.labelledSteps),
       fallbackSteps: UInt32(clamping: self.fallbackSteps), number: UInt64(max(0, self.number ?? 0)))
-    do {
-      summary.header = try TrialHeader(serializedBytes: [UInt8](self.header))
-      summary.end = try TrialEnd(serializedBytes: [UInt8](self.end))
-    } catch {
-      damage = error
-      summary.header = TrialHeader(
-        trialID: self.trialID, robot: self.robot, facility: self.facility, task: self.task,
-        mode: ControlMode(rawValue: self.mode), modelVersion: self.modelVersion, releaseID: self.releaseID,
-        orderID: self.orderID)
-      summary.end = TrialEnd(outcome: Outcome(rawValue: self.outcome), steps: UInt32(clamping: self.steps))
-      summary.reasons.append(Self.unreadable)
+    var obstacle = Self.tooLarge
+    if max(self.header.count, self.end.count) <= TrialLimits.summaryBytes {
+      do {
+        summary.header = try TrialHeader(serializedBytes: [UInt8](self.header))
+        summary.end = try TrialEnd(serializedBytes: [UInt8](self.end))
+        return summary
+      } catch {
+        damage = error
+        obstacle = Self.unreadable
+      }
     }
+    (summary.header, summary.end) = (self.headerOfColumns, self.endOfColumns)
+    summary.reasons.append(obstacle)
     return summary
+  }
+
+  private static func cut(_ text: String) -> String {
+    text.utf8.count <= TrialLimits.textBytes
+      ? text : String(decoding: text.utf8.prefix(TrialLimits.textBytes), as: UTF8.self)
   }
 }
 

@@ -40,7 +40,8 @@ struct DamagedPlaces {
     return places.filter(TrialLog.mayHoldTrial)
   }
 
-  private func length(at offset: Int) throws(TrialsError) -> Int? {
+  /// Of the chunk whose head stands at an offset, as that says; nil where none does.
+  func length(at offset: Int) throws(TrialsError) -> Int? {
     guard self.file.size - offset >= ChunkRecord.headBytes,
       let head = try self.file.readUnlessBad(at: offset, count: ChunkRecord.headBytes)
     else { return nil }
@@ -48,7 +49,7 @@ struct DamagedPlaces {
   }
 
   /// Bytes of the message index at an offset, as far as they are there; 0 where none is.
-  private func indexLength(at offset: Int, until end: Int) throws(TrialsError) -> Int {
+  func indexLength(at offset: Int, until end: Int) throws(TrialsError) -> Int {
     guard end - offset >= Self.indexHead,
       let bytes = try self.file.readUnlessBad(at: offset, count: Self.indexHead)
     else { return 0 }
@@ -60,7 +61,7 @@ struct DamagedPlaces {
     return min(MCAP.recordOverhead + Int(length), end - offset)
   }
 
-  private func isDataEnd(at offset: Int) throws(TrialsError) -> Bool {
+  func isDataEnd(at offset: Int) throws(TrialsError) -> Bool {
     let dataEnd = MCAP.dataEnd()
     guard self.file.size - offset >= dataEnd.count else { return false }
     return try self.file.readUnlessBad(at: offset, count: dataEnd.count) == dataEnd

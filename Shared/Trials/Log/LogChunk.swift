@@ -48,6 +48,13 @@ struct ChunkRecord {
     return MCAP.recordOverhead + Int(content)
   }
 
+  /// Greatest log time that the head of a record at `bytes` names, Unix nanoseconds; nil where it is none.
+  static func end(head bytes: ArraySlice<UInt8>) -> UInt64? {
+    guard Self.length(head: bytes) != nil else { return nil }
+    var reader = ByteReader(bytes.dropFirst(MCAP.recordOverhead + 8))
+    return reader.integer()
+  }
+
   /// - Parameter offset: of the record in its file.
   /// - Returns: nil where anything is not as it was written.
   init?(_ bytes: [UInt8], at offset: Int) {

@@ -4,9 +4,10 @@ struct LogContents: Equatable {
   var damages: [Range<Int>]
 
   /// Reads a file to its last byte: by its index where it is sealed, else by its records.
-  static func read(_ file: LogFile) throws(TrialsError) -> LogContents {
+  /// - Parameter end: of what counts in it; nil for the file's end.
+  static func read(_ file: LogFile, until end: Int? = nil) throws(TrialsError) -> LogContents {
     guard let summary = try LogSummary.read(file) else {
-      let scan = try LogScanner.scan(file)
+      let scan = try LogScanner.scan(file, end: end)
       return LogContents(entries: scan.entries, damages: scan.damages + scan.tail)
     }
     var contents = LogContents(entries: [], damages: [])

@@ -33,7 +33,9 @@ struct LogRepair {
     }
     let scan = try LogScanner.scan(self.file)
     var damages: [FoundDamage] = []
-    for bytes in scan.damages { damages.append(try FoundDamage(bytes, in: self.file, named: self.name)) }
+    for bytes in scan.damages {
+      damages.append(try self.damage(bytes, mayBeTorn: try self.mayBeOfLastGroup(bytes, scan.entries)))
+    }
     damages += try self.damagedTail(scan)
     let contents = LogContents(entries: scan.entries, damages: damages.map(\.bytes))
     guard damages.isEmpty else {
@@ -62,18 +64,34 @@ struct LogRepair {
     var places = scan.goodEnd > 0 || isHeadless ? scan.tail : []
     if places.isEmpty, isKnown || isHeadless { places = [scan.goodEnd..<self.file.size] }
     var damages: [FoundDamage] = []
-    for bytes in places {
-      var damage = try FoundDamage(bytes, in: self.file, named: self.name)
-      // The catalog need not know the last trials that were acknowledged, so the bytes must tell.
-      if !isHeadless, bytes.lowerBound >= self.acknowledgedEnd {
-        damage.mayBeTorn = true
-        let claim = try self.file.readAroundBad(
-          at: bytes.lowerBound, count: min(Self.claim, self.file.size - bytes.lowerBound))
-        damage.claimed = ChunkRecord.claimedName(claim)
-      }
-      damages.append(damage)
-    }
+    for bytes in places { damages.append(try self.damage(bytes, mayBeTorn: !isHeadless)) }
     return damages
+  }
+
+  /// - Parameter mayBeTorn: whether it was in the last write, as far as its place tells. The catalog need not know the last trials
+  ///   that were acknowledged, so the bytes must tell.
+  private func damage(_ bytes: Range<Int>, mayBeTorn: Bool) throws(TrialsError) -> FoundDamage {
+    var damage = try FoundDamage(bytes, in: self.file, named: self.name)
+    guard mayBeTorn, bytes.lowerBound >= self.acknowledgedEnd else { return damage }
+    damage.mayBeTorn = true
+    let claim = try self.file.readAroundBad(
+      at: bytes.lowerBound, count: min(Self.claim, self.file.size - bytes.lowerBound))
+    damage.claimed = ChunkRecord.claimedName(claim)
+    return damage
+  }
+
+  /// Whether damage in front of good trials may be of the same group as the last of them. One sync is for all of a group, so that any
+  /// part of it may be missing after a power cut; what is of an earlier one was synced and acknowledged. A group has one time.
+  private func mayBeOfLastGroup(_ bytes: Range<Int>, _ entries: [LogScanner.Scan.Entry]) throws(TrialsError)
+    -> Bool
+  {
+    guard let last = entries.last?.storedUnixNanos,
+      entries.allSatisfy({ $0.chunk.offset < bytes.lowerBound || $0.storedUnixNanos == last })
+    else { return false }
+    // No trial ends before it was stored. Where its head is damaged too, nothing says when that was.
+    let head = try self.file.readAroundBad(
+      at: bytes.lowerBound, count: min(ChunkRecord.headBytes, bytes.count))
+    return ChunkRecord.end(head: head[...]).map { $0 >= UInt64(max(0, last)) } ?? true
   }
 
   /// Writes what is good, and is not known to have been synced, once more, and syncs it.

@@ -55,9 +55,13 @@ struct LogScanner {
     var offset = start
     // Behind this nothing is known to be good.
     var verified = start
+    // Whether a chunk belongs at `offset`. Behind one that was found by looking for it nothing says so.
+    var isPlaced = start > 0
     while true {
       var found = try self.record(at: offset)
-      if found == nil, let next = try self.nextRecord(from: verified) {
+      let inside = found == nil && isPlaced ? try self.endOfDamaged(at: offset) : nil
+      if found == nil, let next = try self.nextRecord(from: verified, endingBehind: inside ?? verified) {
+        isPlaced = isPlaced && next.chunk.offset == inside ?? offset
         // An index that is damaged while the chunks around it are good has cost nobody a trial.
         if next.chunk.offset != offset {
           let bytes = offset < next.chunk.offset ? offset..<next.chunk.offset : verified..<next.chunk.offset
@@ -136,15 +140,33 @@ struct LogScanner {
     return length
   }
 
+  /// Where damaged chunks end whose heads stand where chunks belong and are good: what lies inside of one is its trial's, also
+  /// where that was made to look like a chunk. Nil where none stands there.
+  private func endOfDamaged(at start: Int) throws(TrialsError) -> Int? {
+    let places = DamagedPlaces(file: self.file)
+    var end = start
+    while try self.record(at: end) == nil, let length = try places.length(at: end) {
+      // Torn: nothing was ever written behind it.
+      guard length <= self.end - end else { return self.end }
+      end += length
+      end += try places.indexLength(at: end, until: self.end)
+    }
+    return end > start ? end : nil
+  }
+
   /// The first good chunk that begins at `start` or behind it.
-  private mutating func nextRecord(from start: Int) throws(TrialsError) -> ChunkRecord? {
+  /// - Parameter inside: end of what is another chunk's. None that ends there or before is one: whoever wrote what is in that chunk
+  ///   did not know what was to follow.
+  private mutating func nextRecord(from start: Int, endingBehind inside: Int = 0) throws(TrialsError)
+    -> ChunkRecord?
+  {
     var start = start
     while self.end - start >= ChunkRecord.headBytes {
       let bytes = try self.file.readAroundBad(at: start, count: min(Self.window, self.end - start))
       let heads = bytes.count - ChunkRecord.headBytes + 1
       for candidate in Self.candidates(in: bytes, heads: heads) {
         guard let length = ChunkRecord.length(head: bytes[candidate..<candidate + ChunkRecord.headBytes]),
-          length <= self.end - start - candidate
+          length <= self.end - start - candidate, start + candidate + length > inside
         else { continue }
         guard length <= self.budget else { return nil }
         self.budget -= length

@@ -298,7 +298,8 @@ public final class TrialLog {
   /// What a file holds, read and checked to the last byte.
   func contents(of file: String) throws(TrialsError) -> LogContents {
     if let recovered, recovered.file == file { return recovered.contents }
-    return try LogContents.read(try LogFile(self.path(file), .read, on: self.disk))
+    let end = self.active?.name.text == file ? self.active?.file.size : nil
+    return try LogContents.read(try LogFile(self.path(file), .read, on: self.disk), until: end)
   }
 
   /// The trial at a position; nil where none stands there.

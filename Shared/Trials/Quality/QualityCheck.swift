@@ -142,7 +142,7 @@ public enum QualityCheck {
     var frames = 0
     for video in videos {
       guard video.width == header.imageWidth, video.height == header.imageHeight,
-        Int(video.firstStep) == frames, Int(video.frames) <= steps.count - frames
+        Int(video.firstStep) == frames, video.frames > 0, Int(video.frames) <= steps.count - frames
       else { return [.imageSize] }
       frames += Int(video.frames)
     }

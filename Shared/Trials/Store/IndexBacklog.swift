@@ -12,6 +12,8 @@ struct IndexBacklog {
 
   /// In the log and not known to be in the catalog, in the log's order.
   private(set) var rows: [TrialRow] = []
+  /// Bytes that these rows take in memory, about.
+  private(set) var bytes = 0
   private var places: [TrialName: LogPosition] = [:]
   /// Found not to hold their trials any more. The catalog may name them until it is written; nobody else believes it.
   private(set) var lost: Set<LostPlace> = []
@@ -27,6 +29,7 @@ struct IndexBacklog {
 
   mutating func add(_ row: TrialRow) {
     self.rows.append(row)
+    self.bytes += row.memory
     self.places[row.name] = row.position
   }
 
@@ -45,6 +48,7 @@ struct IndexBacklog {
   private mutating func forget(_ positions: Set<LogPosition>) {
     self.rows.removeAll { row in
       guard positions.contains(row.position) else { return false }
+      self.bytes -= row.memory
       if self.places[row.name] == row.position { self.places[row.name] = nil }
       return true
     }

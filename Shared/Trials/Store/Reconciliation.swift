@@ -6,8 +6,8 @@ import Storage
 ///
 /// Only files whose length is not what the catalog saw last are read, and the one that is appended to.
 struct Reconciliation {
-  /// Trials that are added in one transaction.
-  private static let batch = 100
+  /// Trials that are added in one transaction at most, and bytes of their rows at which it ends.
+  private static let batch = (trials: 100, bytes: 8 << 20)
 
   let log: TrialLog
   let catalog: TrialCatalog
@@ -74,6 +74,7 @@ struct Reconciliation {
     let contents = try self.log.contents(of: file)
     for range in contents.damages { try self.note(try self.log.damage(in: file, at: range), []) }
     var rows: [TrialRow] = []
+    var waiting = 0
     for entry in contents.entries {
       let position = LogPosition(file: file, offset: entry.chunk.offset, length: entry.chunk.length)
       if let known = try self.catalog.position(robot: entry.name.robot, trialID: entry.name.trialID) {
@@ -90,7 +91,11 @@ struct Reconciliation {
         TrialRow(
           trial, position: position, reasons: QualityCheck.reasons(for: trial, limits: self.limits),
           storedUnixNanos: entry.storedUnixNanos))
-      if rows.count >= Self.batch { try self.add(&rows) }
+      waiting += rows.last?.memory ?? 0
+      if rows.count >= Self.batch.trials || waiting >= Self.batch.bytes {
+        try self.add(&rows)
+        waiting = 0
+      }
     }
     try self.add(&rows)
     try self.catalog.add(

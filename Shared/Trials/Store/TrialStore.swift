@@ -20,6 +20,8 @@ public actor TrialStore {
     public var maximumGroup = 64
     /// Stored trials that wait for the catalog at most; more are refused until it can be written.
     public var maximumUncatalogued = 10_000
+    /// Bytes of their rows at most, at which no further trial is taken.
+    public var maximumUncataloguedBytes = 64 << 20
     /// Threads that check trials.
     public var checkThreads = 2
     public var limits = QualityLimits()
@@ -46,9 +48,9 @@ public actor TrialStore {
     /// Stored trials wait for the catalog, which cannot be written. Said once until it can.
     case catalogBehind(trials: Int, any Error)
     case catalogCaughtUp
-    /// Something in the catalog cannot be there. It is made anew when the store is opened next. Said once.
+    /// Something in the catalog cannot be there. It is made anew at once, for which trials wait.
     case catalogDamaged(any Error)
-    /// The catalog was damaged, put aside, and made anew from the log. Counters begin at 0 again.
+    /// The catalog was damaged, put aside, and made anew from the log. Where that was while opening, counters begin at 0 again.
     case catalogMadeAnew(damaged: String, any Error)
     /// A log file cannot be sealed, so trials go on into it. Said once until it can.
     case rotationFailed(TrialsError)
@@ -63,8 +65,10 @@ public actor TrialStore {
   private let executor: any SerialExecutor
   public nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
-  private let index: TrialCatalog
-  private let writer: CatalogWriter
+  private var index: TrialCatalog
+  private var writer: CatalogWriter
+  /// What is to stand in place of a damaged `index`, and is not all read from the log yet.
+  private var renewal: (catalog: TrialCatalog, damaged: String, cause: any Error)?
   private let configuration: Configuration
   private let folder: String
   private let runtime: Runtime
@@ -86,7 +90,6 @@ public actor TrialStore {
   private var indexing: Task<Void, Never>?
   private var catalogFailure: (any Error)?
   private var saidRotationFailed = false
-  private var saidCatalogDamaged = false
 
   /// Opens a store on the machine's disk and takes its folder's lock.
   /// - Parameter folder: holds `log/`, `snapshots/`, `damage/` and `catalog.sqlite`; made where it is missing.
@@ -160,7 +163,9 @@ public actor TrialStore {
   }
 
   private func admit(_ bytes: Int) throws(TrialsError) {
-    guard self.backlog.rows.count < self.configuration.maximumUncatalogued else {
+    guard self.backlog.rows.count < self.configuration.maximumUncatalogued,
+      self.backlog.bytes < self.configuration.maximumUncataloguedBytes
+    else {
       throw TrialsError(
         .busy,
         "\(self.backlog.rows.count) stored trials wait for the catalog of \(self.folder), which cannot be written in time; "
@@ -298,19 +303,27 @@ public actor TrialStore {
     do { try await self.writer.write(batch) } catch { failure = error }
     self.indexing = nil
     if let failure {
-      if self.catalogFailure == nil {
-        self.tell(.catalogBehind(trials: self.backlog.rows.count, failure))
-        self.keepTrying()
-      }
-      self.catalogFailure = failure
+      self.fallBehind(failure)
     } else {
       self.counters.wrote(batch.counters)
       self.backlog.wrote(batch.rows, dropping: batch.lost)
       for file in batch.files where self.log.changes[file.name] == file { self.log.changes[file.name] = nil }
-      if self.catalogFailure != nil { self.tell(.catalogCaughtUp) }
-      self.catalogFailure = nil
+      self.catchUp()
       self.keepIndexed()
     }
+  }
+
+  private func fallBehind(_ failure: any Error) {
+    if self.catalogFailure == nil {
+      self.tell(.catalogBehind(trials: self.backlog.rows.count, failure))
+      self.keepTrying()
+    }
+    self.catalogFailure = failure
+  }
+
+  private func catchUp() {
+    if self.catalogFailure != nil { self.tell(.catalogCaughtUp) }
+    self.catalogFailure = nil
   }
 
   private func keepTrying() {
@@ -323,14 +336,38 @@ public actor TrialStore {
   }
 
   private func isBehindAfterIndexing() async -> Bool {
-    await self.writeIndex()
+    await self.flushCounters()
     return self.catalogFailure != nil
   }
 
-  private func tellOfCatalogDamage() {
-    guard !self.saidCatalogDamaged, let damage = self.index.damage else { return }
-    self.saidCatalogDamaged = true
-    self.tell(.catalogDamaged(damage))
+  /// Puts a damaged catalog aside and makes another from the log, as opening does: nobody is answered meanwhile. What fails is done
+  /// when this is called again.
+  private func mendIndex() async {
+    while let indexing = self.indexing { await indexing.value }
+    let before = self.renewal?.catalog ?? self.index
+    do {
+      if let damage = before.damage {
+        if self.renewal == nil { self.tell(.catalogDamaged(damage)) }
+        let (catalog, damaged) = try before.anew(number: self.runtime.unixNanos())
+        self.renewal = (catalog, damaged, damage)
+      }
+      guard let (catalog, damaged, cause) = self.renewal else { return }
+      var reconciliation = Reconciliation(
+        log: self.log, catalog: catalog, damages: self.damageBook, limits: self.configuration.limits,
+        nowUnixNanos: self.runtime.unixNanos())
+      defer { for damage in reconciliation.found { self.tell(.damage(damage)) } }
+      try reconciliation.run()
+      self.index = catalog
+      self.writer = CatalogWriter(catalog, runtime: self.runtime)
+      self.renewal = nil
+      self.backlog = IndexBacklog()
+      self.log.changes = [:]
+      self.counters.lost()
+      self.tell(.catalogMadeAnew(damaged: damaged, cause))
+      self.catchUp()
+    } catch {
+      self.fallBehind(error)
+    }
   }
 
   // MARK: Counters
@@ -341,10 +378,13 @@ public actor TrialStore {
   /// What a counter has come to, over all processes that had this store.
   public nonisolated func counter(_ name: String) -> Int { self.counters.value(name) }
 
-  /// Writes counters that have changed, and what the index lacks. What cannot be written now is written later.
+  /// Writes counters that have changed, and what the index lacks. What cannot be written now is written later. Makes the index anew
+  /// where it is damaged.
   public func flushCounters() async {
-    self.tellOfCatalogDamage()
-    if !self.counters.changes.isEmpty || !self.backlog.isEmpty { await self.writeIndex() }
+    if self.index.damage != nil { await self.mendIndex() }
+    if !self.counters.changes.isEmpty || !self.backlog.isEmpty || self.catalogFailure != nil {
+      await self.writeIndex()
+    }
   }
 
   /// Stored trials that wait for the catalog.

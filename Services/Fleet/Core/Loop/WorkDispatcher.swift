@@ -199,11 +199,16 @@ package struct WorkDispatcher: Sendable {
   private func stored(_ orders: [String]) async throws -> [TrialSummary] {
     guard !orders.isEmpty else { return [] }
     let query = TrialQuery(includeQuarantined: true, orderIDs: orders)
-    return try await self.patience.ask("ingest") {
-      try await self.clients.ingest.listTrials(
-        ListTrialsRequest(query: query, pageSize: 1_000), options: .within(.seconds(5))
-      ).trials
-    }
+    var (trials, token): ([TrialSummary], String) = ([], "")
+    repeat {
+      let request = ListTrialsRequest(query: query, pageSize: 1_000, pageToken: token)
+      let page = try await self.patience.ask("ingest") {
+        try await self.clients.ingest.listTrials(request, options: .within(.seconds(5)))
+      }
+      trials += page.trials
+      token = page.nextPageToken
+    } while !token.isEmpty
+    return trials
   }
 }
 

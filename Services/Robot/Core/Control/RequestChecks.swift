@@ -7,6 +7,7 @@ enum RequestChecks {
   static func check(_ start: StartTrial) throws(RobotError) {
     try self.demand(
       !start.task.isEmpty && start.task.utf8.count <= 256, "A trial needs a task of 1 to 256 bytes.")
+    try self.demand(start.orderID.utf8.count <= 256, "An order_id has at most 256 bytes.")
     try self.demand(
       [.demonstration, .policy, .labelledPolicy].contains(start.mode),
       "A trial's mode is demonstration, policy or labelled policy.")
