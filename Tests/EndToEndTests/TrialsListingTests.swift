@@ -70,8 +70,8 @@ struct TrialsListingTests {
   }
 
   private func list(_ words: [String]) async throws -> Page {
-    let result = try await Command.run(
-      Command.built("fleet"), ["trials", "--json", "--data", self.folder.path] + words)
+    let result = try await Program.run(
+      Program.built("fleet"), ["trials", "--json", "--data", self.folder.path] + words)
     try #require(result.status == 0, "\(result.errors)")
     return try JSONDecoder().decode(Page.self, from: Data(result.output.utf8))
   }
@@ -113,8 +113,8 @@ struct TrialsListingTests {
   }
 
   @Test func `a person is told how to go on`() async throws {
-    let result = try await Command.run(
-      Command.built("fleet"), ["trials", "--limit", "5", "--data", self.folder.path])
+    let result = try await Program.run(
+      Program.built("fleet"), ["trials", "--limit", "5", "--data", self.folder.path])
     #expect(result.status == 0, "\(result.errors)")
     let next = try await self.list(["--limit", "5"]).next
     #expect(result.errors.contains("--after \(next)"), "\(result.errors)")
