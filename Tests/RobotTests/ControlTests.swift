@@ -212,6 +212,7 @@ import Trials
     #expect(answers[1].command?.stop == true)
     #expect(robot.heartbeat().state == .stopped)
     #expect(robot.safety.waiting.map(\.kind) == ["joint-limit"])
+    try await eventually("it is kept") { robot.condition.unkept == nil }
     let restarted = try makeRobot(self.folder)
     #expect(restarted.condition.obstacle != nil, "a stop outlives a restart")
   }

@@ -18,9 +18,12 @@ import Testing
       let spool = try Spool(folder: "/robot/spool", limitBytes: 1 << 20, disk: before)
       // Each replaces a file that was there before: the old one must not come back.
       condition.stop(reason: "first")
+      await condition.keep()
       condition.resume(reason: "")
+      await condition.keep()
       _ = try await queue.enqueue(Messages.order("o1", seeds: [1]))
       condition.stop(reason: "a hand in the cell")
+      await condition.keep()
       _ = try await queue.enqueue(Messages.order("o2", seeds: [2, 3]))
       try await spool.store("t1", on: before)
       host.die(.powerCut)
@@ -34,19 +37,22 @@ import Testing
   }
 
   @Test(arguments: ["", "{", "[]", "{\"healthGeneration\": 0}", "\u{0}\u{0}\u{0}\u{0}"])
-  func `a damaged condition means stopped, and says so`(content: String) throws {
+  func `a damaged condition means stopped, and says so`(content: String) async throws {
     let folder = try TemporaryFolder()
-    try Condition(folder: folder.path).stop(reason: "unsafe")
+    let condition = try Condition(folder: folder.path)
+    condition.stop(reason: "unsafe")
+    await condition.keep()
     try Data(content.utf8).write(to: URL(filePath: folder.path + "/condition.json"))
     let damaged = try Condition(folder: folder.path)
     #expect(damaged.robotState(working: false) == .stopped)
     #expect(damaged.obstacle?.contains("condition.json is damaged") == true)
     #expect(try Condition(folder: folder.path).obstacle != nil, "it stays so until somebody resumes it")
     damaged.resume(reason: "looked at it")
+    await damaged.keep()
     #expect(try Condition(folder: folder.path).obstacle == nil)
   }
 
-  @Test func `no bit that is turned lets a stopped or unhealthy robot work`() throws {
+  @Test func `no bit that is turned lets a stopped or unhealthy robot work`() async throws {
     let folder = try TemporaryFolder()
     let file = URL(filePath: folder.path + "/condition.json")
     let directive = HealthDirective(robot: "r1", healthy: false, reason: "6 failures", generation: 1)
@@ -56,7 +62,9 @@ import Testing
     ]
     for cause in causes {
       try? FileManager.default.removeItem(at: file)
-      try cause(Condition(folder: folder.path))
+      let condition = try Condition(folder: folder.path)
+      cause(condition)
+      await condition.keep()
       let whole = try Data(contentsOf: file)
       for bit in 0..<whole.count * 8 {
         try whole.turning(bit).write(to: file)
@@ -67,7 +75,7 @@ import Testing
     }
   }
 
-  @Test func `what the disk refused holds, says so, and is written again until it is kept`() throws {
+  @Test func `what the disk refused holds, says so, and is written again until it is kept`() async throws {
     let host = SimulatedHost("robot", in: Simulation(seed: 1))
     let disk = host.boot().disk
     let directive = HealthDirective(robot: "r1", healthy: false, reason: "6 failures", generation: 1)
@@ -76,13 +84,14 @@ import Testing
     #expect(condition.follow(directive))
     #expect(!condition.follow(directive), "a copy of it is no news")
     condition.stop(reason: "a hand in the cell")
+    await condition.keep()
     for _ in 0..<2 {
       #expect(condition.isUnhealthy && condition.robotState(working: true) == .stopped)
       #expect(condition.unkept != nil)
-      condition.keep()
+      await condition.keep()
     }
     host.platter.faults.synchronize = 0
-    condition.keep()
+    await condition.keep()
     #expect(condition.unkept == nil)
     let again = try Condition(folder: "/robot/work", disk: disk)
     #expect(again.isUnhealthy && again.robotState(working: true) == .stopped)
@@ -94,6 +103,7 @@ import Testing
     let queue = try WorkQueue(folder: folder.path) { condition.standing }
     _ = try await queue.enqueue(Messages.order("o1", seeds: [1, 2, 3]))
     condition.stop(reason: "a hand in the cell")
+    await condition.keep()
     await queue.keep()
     let file = URL(filePath: folder.path + "/orders")
     let whole = try Data(contentsOf: file)

@@ -52,6 +52,7 @@ struct OrderWritesTests {
     #expect(self.writes == 1)
     for _ in 0..<50 {
       self.condition.stop(reason: "a hand in the cell")
+      await self.condition.keep()
       await self.queue.keep()
     }
     #expect(self.writes == 2)
@@ -113,6 +114,7 @@ struct OrderWritesTests {
   private func resume(_ condition: Condition, _ queue: WorkQueue, continuing: Bool = false) async {
     await queue.keep()
     condition.resume(reason: "")
+    await condition.keep()
     await queue.resume(continuing: continuing, after: condition.standstills)
   }
 
@@ -123,6 +125,7 @@ struct OrderWritesTests {
     _ = try await self.queue.enqueue(Messages.order("a", seeds: [1]))
     self.disk.refuses.store(true, ordering: .relaxed)
     self.condition.stop(reason: "a hand in the cell")
+    await self.condition.keep()
     await self.resume(self.condition, self.queue, continuing: continuing)
     #expect(self.queue.unkept != nil && self.condition.unkept == nil)
     #expect(self.queue.counts.held == (continuing ? 0 : 1))
@@ -139,10 +142,12 @@ struct OrderWritesTests {
     async throws
   {
     self.condition.stop(reason: "lunch")
+    await self.condition.keep()
     var order = Messages.order("a", seeds: [1])
     order.whenResumed = true
     _ = try await self.queue.enqueue(order)
     self.condition.stop(reason: "lunch is not over")
+    await self.condition.keep()
     await self.queue.keep()
     let next = try self.restarted()
     #expect(next.queue.counts.held == 0 && next.condition.standstills == 2)
@@ -150,6 +155,7 @@ struct OrderWritesTests {
     await self.resume(self.condition, self.queue)
     #expect(self.queue.counts.held == 0)
     self.condition.stop(reason: "a hand in the cell")
+    await self.condition.keep()
     await self.resume(self.condition, self.queue)
     #expect(self.queue.counts.held == 1)
     #expect(try self.restarted().queue.counts.held == 1)
@@ -158,6 +164,7 @@ struct OrderWritesTests {
   @Test func `a standstill that only the orders know of is not counted twice`() async throws {
     _ = try await self.queue.enqueue(Messages.order("a", seeds: [1]))
     self.condition.stop(reason: "a hand in the cell")
+    await self.condition.keep()
     await self.queue.keep()
     // The disk never had it.
     try FileManager.default.removeItem(atPath: "\(self.folder.path)/condition.json")
@@ -165,6 +172,7 @@ struct OrderWritesTests {
     #expect(next.queue.counts.held == 1 && next.condition.standstills == 1)
     await next.queue.resume(continuing: true, after: 1)
     next.condition.stop(reason: "again")
+    await next.condition.keep()
     #expect(next.queue.counts.held == 1)
     #expect(try self.restarted().queue.counts.held == 1)
   }

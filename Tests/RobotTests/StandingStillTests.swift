@@ -62,6 +62,7 @@ import Testing
     _ = try await robot.queue.enqueue(Messages.order("o1", seeds: [1]))
     // The agent ends between its two files.
     robot.condition.stop(reason: "lightning")
+    await robot.condition.keep()
     let again = try makeRobot(self.folder)
     #expect(again.queue.counts.held == 1)
     await again.resume(continuing: false, reason: "")
@@ -94,14 +95,15 @@ import Testing
     async throws
   {
     let robot = try makeRobot(self.folder)
-    robot.stop(reason: "lunch")
+    await robot.stop(reason: "lunch")
     var order = Messages.order("o1", seeds: [1])
     order.whenResumed = true
     _ = try await robot.queue.enqueue(order)
     // The agent ends between its two files.
     robot.condition.resume(reason: "")
+    await robot.condition.keep()
     let again = try makeRobot(self.folder)
-    again.stop(reason: "lightning")
+    await again.stop(reason: "lightning")
     #expect(again.queue.counts.held == 1)
   }
 
@@ -157,7 +159,7 @@ import Testing
       #expect(resumed?.stopReason == "" && resumed?.resumeReason == "they left (ada)")
     }
     #expect(try makeRobot(self.folder).heartbeat().resumeReason == "they left (ada)")
-    robot.stop(reason: "")
+    await robot.stop(reason: "")
     let heartbeat = robot.heartbeat()
     #expect(heartbeat.stopReason == "no reason given" && heartbeat.resumeReason == "")
   }

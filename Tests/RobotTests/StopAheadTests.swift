@@ -134,6 +134,51 @@ import Testing
     }
   }
 
+  @Test(arguments: ["/work/condition", "/work/safety"])
+  func `it holds and is answered where the disk hangs, however many say it`(place: String) async throws {
+    let disk = StuckDisk(place)
+    let robot = try makeRobot(self.folder, disk: disk)
+    // No task: those may be the ones that have no thread left.
+    let patience = DispatchWorkItem { disk.letGo() }
+    DispatchQueue.global().asyncAfter(deadline: .now() + 30, execute: patience)
+    defer { patience.cancel() }
+    try await withService(robot) { client in
+      disk.close()
+      let answers = try await withThrowingTaskGroup(of: RobotStatus.self) { group in
+        for _ in 0..<ProcessInfo.processInfo.activeProcessorCount + 2 {
+          group.addTask { try await client.stop(StopRequest(reason: "a hand in the cell")) }
+        }
+        return try await group.reduce(into: [RobotStatus]()) { $0.append($1) }
+      }
+      #expect(disk.made == 0 && disk.waiting == 1, "nobody waited for the disk")
+      #expect(answers.allSatisfy { $0.heartbeat?.state == .stopped })
+      #expect(answers.allSatisfy { $0.heartbeat?.unkept.contains("is not on the disk") == true })
+      disk.letGo()
+      try await eventually("it is kept") { robot.heartbeat().unkept.isEmpty }
+    }
+    let again = try makeRobot(self.folder)
+    #expect(again.condition.obstacle?.contains("a hand in the cell") == true)
+    #expect(again.safety.waiting.contains { $0.kind == "stop" })
+  }
+
+  @Test func `a step beyond a joint limit is answered before the disk has the stop`() async throws {
+    let disk = StuckDisk("/work/condition")
+    let robot = try makeRobot(self.folder, disk: disk)
+    let patience = DispatchWorkItem { disk.letGo() }
+    DispatchQueue.global().asyncAfter(deadline: .now() + 30, execute: patience)
+    defer { patience.cancel() }
+    disk.close()
+    let answers = try await withService(robot) { client in
+      let beyond = Messages.observe(0, joints: [3.3, 0, 0, 0, 0, 0, 0])
+      return try await control(client, [Messages.start(), beyond, Messages.finish(.failure)])
+    }
+    #expect(disk.made == 0, "nobody waited for the disk")
+    #expect(answers.compactMap(\.command).map(\.stop) == [true] && answers.last?.filed != nil)
+    disk.letGo()
+    try await eventually("it is kept") { robot.heartbeat().unkept.isEmpty }
+    #expect(try makeRobot(self.folder).condition.obstacle != nil)
+  }
+
   @Test func `it is not lifted by a resume that was said before it`() async throws {
     let disk = StuckDisk("/work/orders")
     let robot = try makeRobot(self.folder, disk: disk)
@@ -156,11 +201,13 @@ import Testing
   @Test func `a queue that hears late of going on leaves what was held meanwhile`() async throws {
     let robot = try makeRobot(self.folder)
     _ = try await robot.queue.enqueue(Messages.order("o1", seeds: [1]))
-    robot.stop(reason: "lunch")
+    await robot.stop(reason: "lunch")
     robot.condition.resume(reason: "")
+    await robot.condition.keep()
     // Stopped and resumed again before the first word to go on gets here.
-    robot.stop(reason: "a hand in the cell")
+    await robot.stop(reason: "a hand in the cell")
     robot.condition.resume(reason: "")
+    await robot.condition.keep()
     await robot.queue.resume(continuing: true, after: 1)
     #expect(robot.queue.counts.held == 1)
     await robot.queue.resume(continuing: false, after: 2)
@@ -179,9 +226,10 @@ import Testing
       let robot = try makeRobot(folder, disk: disk)
       _ = try await robot.queue.enqueue(Messages.order("o1", seeds: [1, 2]))
       if isStop {
-        robot.stop(reason: "a hand in the cell")
+        await robot.stop(reason: "a hand in the cell")
       } else {
         robot.condition.follow(HealthDirective(robot: "r1", healthy: false, generation: 1))
+        await robot.condition.keep()
       }
       disk.die(after: deaths)
       if isStop {

@@ -18,6 +18,22 @@ extension Robot {
     return sentences.isEmpty ? nil : sentences.joined(separator: " ")
   }
 
+  /// What a caller waits for the disk, well within what operators wait for an answer.
+  private static let patience: Duration = .seconds(2)
+
+  /// Writes that the robot stands still, and what the monitor has to hear of it. Returns once the disk took or refused it, or did
+  /// not answer within ``patience``: then the write goes on, and ``unkept`` says so.
+  func keepStandstill() async {
+    let written = Wakeup(runtime: self.runtime)
+    let seen = written.changes
+    Task(executorPreference: self.runtime.taskExecutor) {
+      await self.condition.keep()
+      if self.safety.unkept != nil { await self.safety.keepAside() }
+      written.notify()
+    }
+    await written.wait(beyond: seen, atMost: Self.patience)
+  }
+
   /// Does again what the disk refused, until it does it, and writes what a stop left for later. Works until cancelled.
   package func keepWriting() async {
     var backoff = Backoff(first: .milliseconds(500), longest: .seconds(10), runtime: self.runtime)
@@ -27,10 +43,10 @@ extension Robot {
       if let why, why != told { self.logger.error("the disk refuses", metadata: ["error": "\(why)"]) }
       told = why
       if self.safety.unkept != nil {
-        self.safety.keep()
+        await self.safety.keepAside()
         self.settle()
       }
-      if self.condition.unkept != nil { self.condition.keep() }
+      await self.condition.keep()
       await self.queue.keep()
       for trial in await self.queue.takeNeverBegun() {
         self.report(

@@ -87,7 +87,8 @@ package final class Robot: Sendable {
       folder: "\(folder)/spool", limitBytes: configuration.spoolBytes,
       reserveBytes: configuration.reserveBytes, disk: disk, runtime: runtime,
       leftovers: self.leftovers)
-    self.condition = try Condition(folder: "\(folder)/work", disk: disk, leftovers: self.leftovers)
+    self.condition = try Condition(
+      folder: "\(folder)/work", disk: disk, leftovers: self.leftovers, runtime: runtime)
     let kept = KeptEvents(folder: "\(folder)/work", robot: configuration.identity.name, disk: disk)
     let (events, lostEvents) = kept.read(number: runtime.unixNanos())
     self.safety = TelemetryOutbox(
@@ -140,9 +141,21 @@ package final class Robot: Sendable {
       filed: usage.filed, acknowledged: usage.acknowledged, held: work.held, tasks: self.tasks.all)
   }
 
-  /// Holds the robot still and what waits back, also where the disk refuses to keep that; see ``unkept``. Waits for no other
-  /// call: what the queue holds follows from the condition, and is written later.
-  package func stop(reason: String) { self.condition.stop(reason: reason) }
+  /// Holds the robot still and what waits back, at once and whatever the disk does, and tells the monitor; then waits for the
+  /// disk, but not longer than an operator does. What it has not got by then ``unkept`` says. Waits for no other call: what the
+  /// queue holds follows from the condition, and is written later.
+  package func stop(reason: String) async {
+    let trialID = self.trials.current?.trialID ?? ""
+    self.condition.stop(reason: reason)
+    self.report(safety: "stop", trialID: trialID, detail: reason, keeping: false)
+    await self.keepStandstill()
+  }
+
+  /// Holds the robot still as ``stop(reason:)`` does, and waits for nothing: what the robot does next follows at once.
+  func stopNow(reason: String) {
+    self.condition.stop(reason: reason)
+    Task(executorPreference: self.runtime.taskExecutor) { await self.condition.keep() }
+  }
 
   /// Lifts the stop, also where the disk refuses to keep that; see ``unkept``. One that comes meanwhile is not lifted: whoever
   /// resumes the robot does not know of it.
@@ -152,6 +165,7 @@ package final class Robot: Sendable {
     // What is held is on the disk before the stop is not: the next agent would not hold it.
     await self.queue.keep()
     self.condition.resume(reason: reason, after: standstills)
+    await self.condition.keep()
     await self.queue.resume(continuing: continuing, after: standstills)
   }
 
@@ -170,7 +184,8 @@ package final class Robot: Sendable {
   private static let detailLength = 500
 
   /// Tells the monitor that a safety limit was hit, or what was lost; see `SafetyEvent` for the kinds.
-  package func report(safety kind: String, trialID: String, detail: String) {
+  /// - Parameter keeping: whether that is on the disk, or refused, before this returns.
+  package func report(safety kind: String, trialID: String, detail: String, keeping: Bool = true) {
     self.logger.warning(
       "safety limit",
       metadata: ["safety.kind": "\(kind)", "trial.id": "\(trialID)", "safety.detail": "\(detail)"])
@@ -178,7 +193,7 @@ package final class Robot: Sendable {
       robot: self.name, trialID: trialID, kind: kind,
       detail: String(String.UnicodeScalarView(detail.unicodeScalars.prefix(Self.detailLength))),
       timeUnixNanos: self.runtime.unixNanos(), session: self.session)
-    self.safety.send { number in
+    self.safety.send(keeping: keeping) { number in
       var event = event
       event.number = number
       return event

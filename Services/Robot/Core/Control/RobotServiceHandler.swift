@@ -61,10 +61,7 @@ package struct RobotServiceHandler: RobotService.SimpleServiceProtocol {
   }
 
   package func stop(request: StopRequest, context: ServerContext) async throws -> RobotStatus {
-    let trialID = self.robot.trials.current?.trialID ?? ""
-    // First: telling of it waits for the disk.
-    self.robot.stop(reason: request.reason)
-    self.robot.report(safety: "stop", trialID: trialID, detail: request.reason)
+    await self.robot.stop(reason: request.reason)
     return self.robot.status()
   }
 

@@ -74,7 +74,7 @@ struct TrialSession {
     // Once is enough: a program may go on observing while the robot holds still.
     if !self.isStopped, let violation = self.robot.configuration.limits.jointViolation(observe.jointAngles) {
       self.robot.report(safety: "joint-limit", trialID: self.trialID, detail: violation)
-      self.robot.stop(reason: violation)
+      self.robot.stopNow(reason: violation)
     }
     guard !self.isStopped else { return self.holdStill(observe, since: arrived) }
     let choice = await self.choose(observe)

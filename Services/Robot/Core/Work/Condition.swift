@@ -17,7 +17,8 @@ package struct Standing: Sendable {
 }
 
 /// Whether this robot may work: a safety stop, which whoever stands beside the robot lifts, and the monitor's word on its
-/// health, which the monitor lifts. Both outlive a restart and a power cut once the disk took them; see ``unkept``.
+/// health, which the monitor lifts. Each change holds at once, whatever the disk does; ``keep()`` writes what holds, so that it
+/// outlives a restart and a power cut.
 package final class Condition: Sendable {
   private struct Kept: Codable {
     var stopReason: String?
@@ -31,6 +32,7 @@ package final class Condition: Sendable {
 
   private struct State {
     var kept = Kept()
+    var changes: UInt64 = 0
     /// Why ``kept`` is not on the disk.
     var unkept: String?
   }
@@ -40,15 +42,18 @@ package final class Condition: Sendable {
 
   private let file: KeptFile<Kept>
   private let state: Mutex<State>
-  private let writing = NewestWrite()
+  private let writing: NewestWrite
 
   /// Opens what an earlier agent left. Where that is damaged, or has no hash because the agent was of an older kind, the
   /// robot is stopped: nobody knows that it was not.
-  /// - Parameter leftovers: told of what cannot be deleted; nil where nobody is.
+  /// - Parameters:
+  ///   - leftovers: told of what cannot be deleted; nil where nobody is.
+  ///   - runtime: the thread of ``keep()``.
   /// - Throws: ``RobotError`` `.diskFailed`.
   package init(
-    folder: String, disk: any Disk = SystemDisk(), leftovers: Leftovers? = nil
+    folder: String, disk: any Disk = SystemDisk(), leftovers: Leftovers? = nil, runtime: Runtime = .system
   ) throws(RobotError) {
+    self.writing = NewestWrite("condition", runtime: runtime)
     try onDisk { () throws(StorageError) in try disk.makeFolder(folder) }
     try (leftovers ?? Leftovers(disk: disk)).remove(in: folder)
     self.file = KeptFile(path: "\(folder)/condition.json", disk: disk)
@@ -140,28 +145,29 @@ package final class Condition: Sendable {
     }
   }
 
-  /// The change holds in memory at once, and even where the disk refuses it: a stop must stop.
   /// - Parameter change: is given the standstills so far; returns false where there is nothing to change.
   @discardableResult
   private func change(standsStill: Bool, _ change: (inout Kept, UInt64) -> Bool) -> Bool {
-    let changed = self.state.withLock { state in
+    self.state.withLock { state in
       let standstills = state.kept.standstills ?? 0
       guard change(&state.kept, standstills) else { return false }
       if standsStill, standstills < .max { state.kept.standstills = standstills + 1 }
+      state.changes += 1
+      state.unkept = "the disk has not answered yet."
       return true
     }
-    if changed { self.keep() }
-    return changed
   }
 
-  /// Writes what holds. Where the disk refuses it, ``unkept`` says why, until a later call succeeds.
-  package func keep() {
-    self.writing {
-      let kept = self.state.withLock { $0.kept }
-      var failure: String?
-      do throws(RobotError) { try self.file.write(kept) } catch { failure = error.message }
-      self.state.withLock { $0.unkept = failure }
-      return failure == nil
-    }
+  /// Writes what holds, unless that is on the disk. Where the disk refuses it, ``unkept`` says why, until a later call succeeds.
+  /// That goes on on a thread of its own, so that a disk that hangs holds up nobody else.
+  package func keep() async { await self.writing.aside { self.write() } }
+
+  private func write() -> Bool {
+    let (kept, changes, isKept) = self.state.withLock { ($0.kept, $0.changes, $0.unkept == nil) }
+    if isKept { return true }
+    var failure: String?
+    do throws(RobotError) { try self.file.write(kept) } catch { failure = error.message }
+    self.state.withLock { if failure != nil || $0.changes == changes { $0.unkept = failure } }
+    return failure == nil
   }
 }

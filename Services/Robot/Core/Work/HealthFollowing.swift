@@ -7,6 +7,7 @@ extension Robot {
     // What was held is on the disk before the robot may work: the next agent would not hold it.
     if directive.healthy, self.condition.isUnhealthy { await self.queue.keep() }
     guard self.condition.follow(directive) else { return }
+    await self.keepStandstill()
     if directive.healthy {
       self.vitals.forgetFailures()
       // Nobody said to go on with what waited when it was found unhealthy.

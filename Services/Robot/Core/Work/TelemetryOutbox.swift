@@ -13,6 +13,8 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
     /// Oldest first, each with its number: that of what an earlier process left is not above 0.
     var events: [(number: Int, event: Event)] = []
     var nextNumber = 1
+    /// Number of the last event that outlives the process.
+    var lastKept = 0
     var dropped: UInt64 = 0
     /// Why the events that were written are not those that wait.
     var unkept: String?
@@ -23,7 +25,7 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
   private let write: Keep?
   private let changed: Wakeup
   private let state: Mutex<State>
-  private let writing = NewestWrite()
+  private let writing: NewestWrite
 
   /// - Parameters:
   ///   - waiting: what an earlier process left, oldest first.
@@ -39,6 +41,7 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
     let left = waiting.suffix(Self.bound)
     self.state = Mutex(State(events: left.enumerated().map { ($0.offset + 1 - left.count, $0.element) }))
     self.changed = Wakeup(runtime: runtime)
+    self.writing = NewestWrite("outbox", runtime: runtime)
   }
 
   /// Events that nobody took away before too many waited.
@@ -51,8 +54,10 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
 
   package func send(_ event: Event) { self.send { _ in event } }
 
-  /// - Parameter make: makes the event, given its number, which grows by 1 from 1.
-  package func send(_ make: (_ number: UInt64) -> Event) {
+  /// - Parameters:
+  ///   - keeping: whether to write what outlives the process before this returns, rather than by ``keepAside()``.
+  ///   - make: makes the event, given its number, which grows by 1 from 1.
+  package func send(keeping: Bool = true, _ make: (_ number: UInt64) -> Event) {
     let event = self.state.withLock { state in
       let event = make(UInt64(state.nextNumber))
       state.events.append((state.nextNumber, event))
@@ -61,9 +66,13 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
         state.events.remove(at: state.events.firstIndex { self.isMinor($0.event) } ?? 0)
         state.dropped += 1
       }
+      if self.write != nil, !self.isMinor(event) {
+        state.lastKept = state.nextNumber - 1
+        state.unkept = "the disk has not answered yet."
+      }
       return event
     }
-    if !self.isMinor(event) { self.keep() }
+    if keeping, !self.isMinor(event) { self.keep() }
     self.changed.notify()
   }
 
@@ -87,7 +96,7 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
       }
       do {
         try await deliver(events.map(\.event))
-        self.remove(upTo: last.number)
+        await self.remove(upTo: last.number)
         backoff.reset()
       } catch {
         try? await self.runtime.sleep(for: backoff.next())
@@ -96,24 +105,28 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
   }
 
   /// Meanwhile some may have been dropped, or another link may have taken them.
-  private func remove(upTo number: Int) {
+  private func remove(upTo number: Int) async {
     let removed = self.state.withLock { state in
       defer { state.events.removeAll { $0.number <= number } }
       return state.events.prefix { $0.number <= number }
     }
-    if removed.contains(where: { !self.isMinor($0.event) }) { self.keep() }
+    if removed.contains(where: { !self.isMinor($0.event) }) { await self.keepAside() }
   }
 
   /// Writes what is to outlive the process. Where the disk refuses it, ``unkept`` says why, until a later call succeeds.
-  package func keep() {
-    guard let write = self.write else { return }
-    self.writing {
-      var failure: String?
-      do throws(RobotError) {
-        try write(self.waiting.filter { !self.isMinor($0) })
-      } catch { failure = error.message }
-      self.state.withLock { $0.unkept = failure }
-      return failure == nil
-    }
+  package func keep() { self.writing { self.writeNow() } }
+
+  /// ``keep()`` on a thread of its own: a disk that hangs holds up nothing else.
+  package func keepAside() async { await self.writing.aside { self.writeNow() } }
+
+  private func writeNow() -> Bool {
+    guard let write = self.write else { return true }
+    let (waiting, last) = self.state.withLock { ($0.events.map(\.event), $0.lastKept) }
+    var failure: String?
+    do throws(RobotError) {
+      try write(waiting.filter { !self.isMinor($0) })
+    } catch { failure = error.message }
+    self.state.withLock { if failure != nil || $0.lastKept == last { $0.unkept = failure } }
+    return failure == nil
   }
 }
