@@ -45,7 +45,8 @@ struct LimitTests {
         #expect(await peer.send(credit))
       }
       try await withClient(server.endpoint) { try await $0.expect(.unary, [[9]], gives: [[9]]) }
-      #expect(server.load.queuedBytes <= 9 * megabyte)
+      // What the socket takes over at this moment, at most a message of each call, counts twice.
+      #expect(server.load.queuedBytes <= 9 * megabyte + 50 * 66_000)
     }
     #expect(counted(.writesHeld) > before)
     // What left: the budget, and what two sockets of the system hold.
