@@ -21,9 +21,9 @@ struct LineLogHandler: LogHandler {
   func log(event: LogEvent) {
     let merged = self.metadata.merging(event.metadata ?? [:]) { _, new in new }
     var line = "\(Date.now.formatted(.iso8601.time(includingFractionalSeconds: true))) "
-    line += "\(event.level) \(self.label): \(event.message)"
+    line += "\(event.level) \(self.label): \(VisibleText.of("\(event.message)"))"
     for (key, value) in merged.sorted(by: { $0.key < $1.key }) {
-      line += " \(key)=\(Self.quoted("\(value)"))"
+      line += " \(VisibleText.of(key))=\(Self.quoted("\(value)"))"
     }
     if let error = event.error { line += " error=\(Self.quoted("\(error)"))" }
     Self.write(line + "\n")
@@ -34,11 +34,18 @@ struct LineLogHandler: LogHandler {
     try? FileHandle.standardError.write(contentsOf: Data(line.utf8))
   }
 
-  private static func quoted(_ value: String) -> String {
-    let bare = value.allSatisfy { !$0.isWhitespace && $0 != "\"" } && !value.isEmpty
+  /// A value that is no single word is in quotes; whatever it has, it stays one value on one line.
+  static func quoted(_ value: String) -> String {
+    let scalars = value.unicodeScalars
+    let bare =
+      !scalars.isEmpty
+      && scalars.allSatisfy { !$0.properties.isWhitespace && $0 != "\"" && !VisibleText.commands($0) }
     guard !bare else { return value }
-    let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing(
-      "\n", with: "\\n")
-    return "\"\(escaped)\""
+    var escaped = String.UnicodeScalarView()
+    for scalar in scalars {
+      if scalar == "\\" || scalar == "\"" { escaped.append("\\") }
+      escaped.append(scalar)
+    }
+    return "\"\(VisibleText.of(String(escaped)))\""
   }
 }

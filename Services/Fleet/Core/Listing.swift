@@ -1,4 +1,5 @@
 import Foundation
+import ServiceKit
 
 /// What a listing command prints: a table, or JSON.
 struct Listing {
@@ -18,7 +19,7 @@ struct Listing {
 
   /// What an action did: a sentence for people, or JSON.
   static func show(_ sentence: String, json: (any Encodable)?) {
-    guard let json else { return print(sentence) }
+    guard let json else { return print(VisibleText.of(sentence, lines: true)) }
     self.show(json: json)
   }
 

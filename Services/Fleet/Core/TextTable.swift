@@ -1,4 +1,6 @@
-/// A table of words for a terminal: a heading, a line, rows; numbers to the right.
+import ServiceKit
+
+/// A table of words for a terminal: a heading, a line, rows; numbers to the right. What a cell has that is no sign is written out.
 package struct TextTable: Sendable {
   package var columns: [String]
   package var rows: [[String]] = []
@@ -8,12 +10,13 @@ package struct TextTable: Sendable {
   package mutating func add(_ cells: String...) { self.rows.append(cells) }
 
   package func render() -> String {
+    let rows = self.rows.map { $0.map { VisibleText.of($0) } }
     let widths = self.columns.indices.map { column in
-      ([self.columns[column]] + self.rows.map { column < $0.count ? $0[column] : "" }).map(\.count).max() ?? 0
+      ([self.columns[column]] + rows.map { column < $0.count ? $0[column] : "" }).map(\.count).max() ?? 0
     }
     let numeric = self.columns.indices.map { column in
-      !self.rows.isEmpty
-        && self.rows.allSatisfy { column < $0.count && ($0[column].first?.isNumber ?? true) }
+      !rows.isEmpty
+        && rows.allSatisfy { column < $0.count && ($0[column].first?.isNumber ?? true) }
     }
     func line(_ cells: [String]) -> String {
       var text = ""
@@ -26,6 +29,6 @@ package struct TextTable: Sendable {
       return text + "\n"
     }
     return line(self.columns) + line(widths.map { String(repeating: "─", count: $0) })
-      + self.rows.map(line).joined()
+      + rows.map(line).joined()
   }
 }
