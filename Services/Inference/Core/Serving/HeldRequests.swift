@@ -43,7 +43,7 @@ final class HeldRequests: Sendable {
       let isLittle = own == 0 && bytes <= self.limits.littleBytes
       guard isLittle ? newAll <= self.limits.bytes : newOwn <= self.limits.common - newAll else {
         return
-          "\(state.all) bytes of all callers' requests wait here, of \(self.limits.bytes), and you have your part of "
+          "\(state.all) bytes of all callers' requests wait here, of \(self.limits.bytes), and you have your part "
           + "of them. Wait for answers before you ask again, or send smaller pictures."
       }
       state.callers[caller] = newOwn

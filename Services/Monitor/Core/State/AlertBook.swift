@@ -25,7 +25,8 @@ package struct AlertSubject: Sendable, Hashable {
 package struct AlertBook: Sendable, Hashable {
   /// Alerts that are kept; the oldest resolved ones go first.
   package static let capacity = 10_000
-  /// Names of alerts whose cause does not end by itself, because something is lost, or waits for a person: they are resolved once acknowledged.
+  /// Names of alerts whose cause does not end by itself, because something is lost, or waits for a person: they are resolved once
+  /// acknowledged.
   static let endedByAcknowledgement: Set = [
     MonitorState.damageAlert, MonitorState.workAlert, MonitorState.versionsAlert,
     MonitorState.heldAlert,
