@@ -43,6 +43,7 @@ struct WorkDispatcherTests {
     let ingest = FakeIngest()
     let looks = Mutex(0)
     let orders = Mutex<[String]>([])
+    let done = Mutex<Set<String>>([])
     let robot = FakeRobot { order in orders.withLock { $0.append(order.orderID) } }
     let monitor = FakeMonitor(
       robots: ["r1"],
@@ -51,10 +52,10 @@ struct WorkDispatcherTests {
           count += 1
           return count
         }
-        if look == 5 {
-          for order in orders.withLock({ $0 }) {
-            ingest.store(robot: "r1", version: "v1", order: order, outcomes: [.success])
-          }
+        // The robot may be given its orders after any look.
+        for order in look < 5 ? [] : orders.withLock({ $0 })
+        where done.withLock({ $0.insert(order).inserted }) {
+          ingest.store(robot: "r1", version: "v1", order: order, outcomes: [.success])
         }
         return look == 1 ? .idle : state
       })
