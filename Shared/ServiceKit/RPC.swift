@@ -52,12 +52,18 @@ public struct RPCClient: Service {
   public static func connection(
     to endpoint: String, service: String, keys: String
   ) throws -> GRPCClient<ZeroMQClientTransport> {
+    GRPCClient(transport: try self.transport(to: endpoint, service: service, keys: keys))
+  }
+
+  /// What a connection goes over, for `withGRPCClient`.
+  public static func transport(
+    to endpoint: String, service: String, keys: String
+  ) throws -> ZeroMQClientTransport {
     var configuration = ZeroMQClientTransport.Configuration()
     configuration.serviceConfig = .retryingIdempotentMethods
-    return GRPCClient(
-      transport: try ZeroMQClientTransport(
-        connect: Endpoint(endpoint), security: try BusSecurity.client(of: service, keys: keys),
-        configuration: configuration))
+    return try ZeroMQClientTransport(
+      connect: Endpoint(endpoint), security: try BusSecurity.client(of: service, keys: keys),
+      configuration: configuration)
   }
 
   public func run() async throws {

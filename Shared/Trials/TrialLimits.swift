@@ -28,9 +28,11 @@ public enum TrialLimits {
     Self.excess(of: "end", end, [("failure_code", end.failureCode)])
   }
 
-  /// Whether a message can be read by itself: what bytes may unpack to grows with their number, and it may have been in larger ones.
-  static func canBeRead<Message: ProtobufMessage>(_ message: Message) -> Bool {
-    (try? Message(serializedBytes: message.serializedBytes())) != nil
+  /// A message as encoded, where it can be read by itself: what bytes may unpack to grows with their number, and it may have been
+  /// in larger ones.
+  static func readable<Message: ProtobufMessage>(_ message: Message) -> [UInt8]? {
+    let bytes = message.serializedBytes()
+    return (try? Message(serializedBytes: bytes)) == nil ? nil : bytes
   }
 
   private static func excess(
@@ -42,6 +44,6 @@ public enum TrialLimits {
     guard message.serializedSize <= Self.summaryBytes else {
       return "a trial's \(what) may have \(Self.summaryBytes) bytes at most"
     }
-    return Self.canBeRead(message) ? nil : "a trial's \(what) has too many fields"
+    return Self.readable(message) == nil ? "a trial's \(what) has too many fields" : nil
   }
 }

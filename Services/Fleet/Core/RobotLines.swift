@@ -18,7 +18,7 @@ package actor RobotLines {
   /// Robots whose address is well formed, in order.
   nonisolated let names: [String]
   /// Why a robot of the configuration cannot be called.
-  nonisolated let unreachable: [String: String]
+  private nonisolated let unreachable: [String: String]
   private let endpoints: [String: String]
   private let keys: String
   private var free: Int
@@ -51,17 +51,13 @@ package actor RobotLines {
     }
     await self.take()
     defer { self.giveBack() }
-    let connection: FleetClients.Connection
+    let transport: ZeroMQClientTransport
     do {
-      connection = try RPCClient.connection(to: endpoint, service: robot, keys: self.keys)
+      transport = try RPCClient.transport(to: endpoint, service: robot, keys: self.keys)
     } catch {
       throw FleetError(.refused, "cannot be called at \(endpoint): \(error)")
     }
-    return try await withThrowingTaskGroup(of: Void.self) { group in
-      group.addTask { try await connection.runConnections() }
-      defer { connection.beginGracefulShutdown() }
-      return try await question(Robot(wrapping: connection))
-    }
+    return try await withGRPCClient(transport: transport) { try await question(Robot(wrapping: $0)) }
   }
 
   private func take() async {

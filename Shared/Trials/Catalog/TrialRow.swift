@@ -59,11 +59,10 @@ struct TrialRow: Encodable, FetchableRecord, PersistableRecord, Sendable {
     self.file = position.file
     self.offset = position.offset
     self.length = position.length
-    self.header = Data(header.serializedBytes())
-    self.end = Data(end.serializedBytes())
+    (self.header, self.end) = (Data(), Data())
     // What no list could read back would look like damage of the catalog.
-    if !TrialLimits.canBeRead(header) { self.header = Data(self.headerOfColumns.serializedBytes()) }
-    if !TrialLimits.canBeRead(end) { self.end = Data(self.endOfColumns.serializedBytes()) }
+    self.header = Data(TrialLimits.readable(header) ?? self.headerOfColumns.serializedBytes())
+    self.end = Data(TrialLimits.readable(end) ?? self.endOfColumns.serializedBytes())
   }
 
   /// What columns say of header and end.

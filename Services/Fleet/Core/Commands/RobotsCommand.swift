@@ -50,7 +50,7 @@ struct RobotLine: Encodable, Sendable {
   init(_ row: RobotRow) {
     let heartbeat = row.heartbeat ?? Heartbeat()
     self.robot = row.robot
-    self.state = row.state == .unspecified ? "unknown" : "\(row.state)"
+    self.state = row.state.word
     self.model = heartbeat.modelVersion
     // Whoever stands beside the robot is believed first.
     self.reason =

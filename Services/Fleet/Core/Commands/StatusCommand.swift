@@ -82,12 +82,9 @@ enum ServiceProbe {
 
   static func ask(_ endpoint: String, _ name: String, keys: String) async -> Answer {
     do {
-      let connection = try RPCClient.connection(to: endpoint, service: name, keys: keys)
-      return try await withThrowingTaskGroup(of: Void.self) { group in
-        group.addTask { try await connection.runConnections() }
-        defer { connection.beginGracefulShutdown() }
-        let answer = try await Health.Client(wrapping: connection).check(
-          .init(), options: .within(Self.deadline))
+      let transport = try RPCClient.transport(to: endpoint, service: name, keys: keys)
+      return try await withGRPCClient(transport: transport) { client in
+        let answer = try await Health.Client(wrapping: client).check(.init(), options: .within(Self.deadline))
         return answer.status == .serving ? .serving : .notServing
       }
     } catch {

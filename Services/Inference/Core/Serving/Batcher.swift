@@ -40,16 +40,12 @@ package final class Batcher: Sendable {
     var waiting: [Waiting] = []
     var idleWorkers: Int
     var streams = 0
-    var nextID: UInt64 = 0
-
-    mutating func newID() -> UInt64 {
-      defer { self.nextID += 1 }
-      return self.nextID
-    }
   }
 
   private let configuration: Configuration
   private let state: Mutex<State>
+  /// Observations so far: tells those that wait apart.
+  private let count = Atomic<UInt64>(0)
   private let queue = DispatchQueue(
     label: "fleetloop.inference.network", qos: .userInteractive, attributes: .concurrent)
 
@@ -75,7 +71,7 @@ package final class Batcher: Sendable {
     _ observation: Observation, model: ServedModel, of caller: String,
     before deadline: ContinuousClock.Instant?
   ) async throws -> Answer {
-    let id = self.state.withLock { $0.newID() }
+    let id = self.count.add(1, ordering: .relaxed).newValue
     return try await withTaskCancellationHandler {
       try await self.wait(id, caller, observation, model, deadline)
     } onCancel: {

@@ -1,5 +1,6 @@
 import Foundation
 import Schemas
+import ServiceKit
 import Statistics
 
 /// What `/api/status` answers and the page shows, as JSON. Times are Unix milliseconds; rates lie in [0, 1].
@@ -137,16 +138,14 @@ extension StatusReport {
     self.rolloutMillis = facts.rolloutUnixNanos / 1_000_000
     self.services = facts.services.map { row in
       ServiceLine(
-        service: row.service, state: row.state == .unspecified ? "unknown" : "\(row.state)",
+        service: row.service, state: row.state.word,
         sinceMillis: row.sinceUnixNanos / 1_000_000, answeredMillis: row.answeredUnixNanos / 1_000_000,
         detail: row.detail)
     }
     self.robots = facts.robots.map { row in
       let heartbeat = row.heartbeat ?? Heartbeat()
       return Robot(
-        robot: row.robot, facility: heartbeat.facility,
-        state: row.state == .unspecified ? "unknown" : "\(row.state)",
-        model: heartbeat.modelVersion,
+        robot: row.robot, facility: heartbeat.facility, state: row.state.word, model: heartbeat.modelVersion,
         desired: heartbeat.desiredVersion, link: heartbeat.link, spooled: Int(heartbeat.spooledTrials),
         successes: Int(clamping: row.successes), trials: Int(clamping: row.trials),
         consecutiveFailures: Int(row.consecutiveFailures),

@@ -51,8 +51,9 @@ extension MonitorState {
     if alert == nil, event.session == 0 { return true }
     guard var robot = self.speaker(event.robot) else { return false }
     if robot.take(event), let alert {
-      // What is published without a number may be the same once more.
-      if event.session != 0, Self.tellsOfLoss(alert) {
+      // Each of these is about something else; a stop is a state, however often it is said. What is published without a number
+      // may be the same once more.
+      if event.session != 0, AlertBook.endedByAcknowledgement.contains(alert.name) {
         self.alerts.raiseOnceMore(alert, salt: salt, now: now)
       } else {
         self.alerts.raise(alert, salt: salt, now: now)
@@ -104,11 +105,6 @@ extension MonitorState {
           + "`fleet work cancel`.")
     default: nil
     }
-  }
-
-  /// Whether each such event is about something else that is gone; a stop is a state, however often it is said.
-  private static func tellsOfLoss(_ alert: Alert) -> Bool {
-    [self.workAlert, self.versionsAlert, self.heldAlert].contains(alert.name)
   }
 
   static func safetyStop(_ robot: String, _ detail: String) -> Alert {

@@ -1,13 +1,15 @@
 import Schemas
+import Trials
 
 /// Turns away what a control program says before it can do harm: each message names what is wrong and what would be right.
 enum RequestChecks {
   static let imageSide: ClosedRange<UInt32> = 16...4_096
 
   static func check(_ start: StartTrial) throws(RobotError) {
+    let most = TrialLimits.textBytes
     try self.demand(
-      !start.task.isEmpty && start.task.utf8.count <= 256, "A trial needs a task of 1 to 256 bytes.")
-    try self.demand(start.orderID.utf8.count <= 256, "An order_id has at most 256 bytes.")
+      !start.task.isEmpty && start.task.utf8.count <= most, "A trial needs a task of 1 to \(most) bytes.")
+    try self.demand(start.orderID.utf8.count <= most, "An order_id has at most \(most) bytes.")
     try self.demand(
       [.demonstration, .policy, .labelledPolicy].contains(start.mode),
       "A trial's mode is demonstration, policy or labelled policy.")

@@ -1,6 +1,7 @@
 import Logging
 import Schemas
 import Storage
+import Trials
 
 /// One trial as the robot sees it: checks what the control program says, chooses and limits actions, records.
 ///
@@ -120,8 +121,8 @@ struct TrialSession {
     guard [.success, .failure, .aborted].contains(finish.outcome) else {
       throw RobotError(.invalidRequest, "A trial ends with success, failure or aborted.")
     }
-    guard finish.failureCode.utf8.count <= 256 else {
-      throw RobotError(.invalidRequest, "A failure_code has at most 256 bytes.")
+    guard finish.failureCode.utf8.count <= TrialLimits.textBytes else {
+      throw RobotError(.invalidRequest, "A failure_code has at most \(TrialLimits.textBytes) bytes.")
     }
     // Without its last step it would not be what its outcome says.
     try await self.recording?.value

@@ -23,6 +23,9 @@ struct KeptOrder: Sendable {
 
   var id: String { self.order.orderID }
 
+  /// What it has in the file.
+  var bytes: Int { KeptOrders.headerBytes + self.order.serializedBytes().count }
+
   var seeds: [UInt64] {
     get { self.order.seeds }
     set {
@@ -50,30 +53,44 @@ struct KeptOrder: Sendable {
   var freed: KeptOrder { KeptOrder(order: self.order, state: .waiting) }
 }
 
+/// The file of orders.
+struct KeptOrders {
+  /// Those after which the orders are as they are; see ``Standing``. 0 in what an older agent left.
+  var standstills: UInt64 = 0
+  var orders: [KeptOrder] = []
+
+  /// What is left of them where the robot was told `now` since they were written, or after it.
+  ///
+  /// A standstill that they do not know of was not written to them, because the agent ended or its disk refused it: then nobody
+  /// can say what was resumed since, and all are held.
+  func left(_ now: Standing) -> [KeptOrder] {
+    guard now.standstills <= self.standstills else { return self.orders.map(\.heldForSure) }
+    return self.orders.map { now.obstacle != nil ? $0.held : $0.released }
+  }
+}
+
 // MARK: As a file
 
-extension KeptOrder {
-  private static let headerBytes = 5
+extension KeptOrders {
+  /// Bytes of a record in front of its content.
+  fileprivate static let headerBytes = 5
   /// A file larger than this is none of ours, nor of an earlier agent, whose orders had no bound of bytes.
   private static let largestFile = 64 << 20
 
-  /// What it has in the file.
-  var bytes: Int { Self.headerBytes + self.order.serializedBytes().count }
-
   /// What a record has in place of a state that is no order but the standstills, 8 bytes.
-  private static let standstills: UInt8 = 255
+  private static let standstillsKind: UInt8 = 255
 
   /// For each order the message's length as 4 bytes, least significant first, its state as a byte, and the message; before
   /// them, in the same form, the standstills.
-  static func encode(_ kept: KeptOrders) -> [UInt8] {
+  var encoded: [UInt8] {
     var bytes: [UInt8] = []
     func append(_ state: UInt8, _ content: [UInt8]) {
       withUnsafeBytes(of: UInt32(content.count).littleEndian) { bytes.append(contentsOf: $0) }
       bytes.append(state)
       bytes.append(contentsOf: content)
     }
-    append(Self.standstills, withUnsafeBytes(of: kept.standstills.littleEndian) { Array($0) })
-    for kept in kept.orders { append(kept.state.rawValue, kept.order.serializedBytes()) }
+    append(Self.standstillsKind, withUnsafeBytes(of: self.standstills.littleEndian) { Array($0) })
+    for kept in self.orders { append(kept.state.rawValue, kept.order.serializedBytes()) }
     return bytes
   }
 
@@ -89,9 +106,10 @@ extension KeptOrder {
       guard length <= rest.count else { return nil }
       let content = rest.prefix(length)
       rest = rest.dropFirst(length)
-      if kind == Self.standstills, length == 8 {
+      if kind == Self.standstillsKind, length == 8 {
         kept.standstills = content.reversed().reduce(0) { $0 << 8 | UInt64($1) }
-      } else if let state = State(rawValue: kind), let order = try? WorkOrder(serializedBytes: Array(content))
+      } else if let state = KeptOrder.State(rawValue: kind),
+        let order = try? WorkOrder(serializedBytes: Array(content))
       {
         kept.orders.append(KeptOrder(order: order, state: state))
       } else {
@@ -116,21 +134,5 @@ extension KeptOrder {
       try DamagedFiles.setAside(path, number: runtime.unixNanos(), on: disk)
     }
     return KeptOrders()
-  }
-}
-
-/// The file of orders.
-struct KeptOrders {
-  /// Those after which the orders are as they are; see ``Standing``. 0 in what an older agent left.
-  var standstills: UInt64 = 0
-  var orders: [KeptOrder] = []
-
-  /// What is left of them where the robot was told `now` since they were written, or after it.
-  ///
-  /// A standstill that they do not know of was not written to them, because the agent ended or its disk refused it: then nobody
-  /// can say what was resumed since, and all are held.
-  func left(_ now: Standing) -> [KeptOrder] {
-    guard now.standstills <= self.standstills else { return self.orders.map(\.heldForSure) }
-    return self.orders.map { now.obstacle != nil ? $0.held : $0.released }
   }
 }

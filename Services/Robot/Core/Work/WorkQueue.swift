@@ -62,7 +62,7 @@ package actor WorkQueue {
     let path = "\(folder)/\(Self.fileName)"
     self.path = path
     try onDisk { () throws(StorageError) in try disk.makeFolder(folder) }
-    let kept = try KeptOrder.read(path, on: disk, runtime: runtime)
+    let kept = try KeptOrders.read(path, on: disk, runtime: runtime)
     let (now, left) = (standing(), kept.orders)
     // The earlier agent may have ended between the word to stand still, or to work again, and its orders.
     let orders = kept.left(now)
@@ -334,7 +334,7 @@ package actor WorkQueue {
       let forgotten = Set(done.prefix(done.count - Limits.rememberedOrders).map(\.id))
       self.orders.removeAll { forgotten.contains($0.id) }
     }
-    let bytes = KeptOrder.encode(KeptOrders(standstills: self.standstills, orders: self.orders))
+    let bytes = KeptOrders(standstills: self.standstills, orders: self.orders).encoded
     self.bytes = bytes.count
     do throws(RobotError) {
       try onDisk { () throws(StorageError) in try CheckedFile.write(bytes, to: self.path, on: self.disk) }
