@@ -1,5 +1,6 @@
 import Artifacts
 import Foundation
+import GRPCCore
 import Schemas
 import TestSupport
 import Testing
@@ -176,7 +177,13 @@ struct ModelRegistryTests {
     try await registry.receive(chunks[0], of: stalled)
     for _ in 1..<ModelRegistry.maximumUploads { _ = try await registry.begin() }
     let next = try await registry.begin()
-    await #expect(throws: ArtifactError.self) { try await registry.receive(chunks[1], of: stalled) }
+    // INVALID_ARGUMENT would say that nobody ever takes it.
+    let error = await #expect(throws: RolloutError.self) {
+      try await registry.receive(chunks[1], of: stalled)
+    }
+    #expect(error?.status.code == .resourceExhausted)
+    let atItsEnd = await #expect(throws: RolloutError.self) { try await registry.finish(stalled) }
+    #expect(atItsEnd?.status.code == .resourceExhausted)
     for chunk in chunks { try await registry.receive(chunk, of: next) }
     #expect(try await registry.finish(next).version == "v1")
   }

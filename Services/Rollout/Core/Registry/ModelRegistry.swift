@@ -73,7 +73,7 @@ package actor ModelRegistry {
   /// Takes one chunk. A version that exists with other content is refused as soon as its manifest is here.
   package func receive(_ chunk: ModelChunk, of upload: Upload) throws {
     guard var (receiver, bytes) = self.uploads.removeValue(forKey: upload) else {
-      throw ArtifactError(.incomplete, "This model failed before; send it again from its beginning.")
+      throw Self.gaveWay
     }
     try receiver.receive(chunk)
     if case .manifest(let signed) = chunk.part, let manifest = receiver.manifest {
@@ -85,14 +85,21 @@ package actor ModelRegistry {
   }
 
   package func finish(_ upload: Upload) throws -> RegisterModelResponse {
-    guard case (var receiver, let bytes)? = self.uploads.removeValue(forKey: upload),
-      let manifest = receiver.manifest, let bytes
-    else { throw ArtifactError(.incomplete, "The model ended before its manifest came.") }
+    guard case (var receiver, let bytes)? = self.uploads.removeValue(forKey: upload) else {
+      throw Self.gaveWay
+    }
+    guard let manifest = receiver.manifest, let bytes else {
+      throw ArtifactError(.incomplete, "The model ended before its manifest came.")
+    }
     self.touched[upload] = nil
     // Looked at again: another upload of the same version may have ended meanwhile.
     let isKnown = try self.isRegistered(manifest.version, bytes)
     _ = try receiver.finish()
     return RegisterModelResponse(version: manifest.version, alreadyRegistered: isKnown)
+  }
+
+  private static var gaveWay: RolloutError {
+    RolloutError(.busy, "This model stood still and gave way to others; send it again from its beginning.")
   }
 
   package func abandon(_ upload: Upload) {
