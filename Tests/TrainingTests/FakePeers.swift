@@ -62,7 +62,8 @@ final class FakeRegistry: ModelRegistryService.SimpleServiceProtocol {
   let store: ArtifactStore
   let trust: ModelTrust
   private let order = Mutex<[String]>([])
-  enum Refusal: Sendable { case code(RPCError.Code), silence }
+  /// `lost`: the model is taken, and its sender does not hear it.
+  enum Refusal: Sendable, Equatable { case code(RPCError.Code), silence, lost }
   /// What models that come next meet, before one is taken.
   let refusals = Mutex<ArraySlice<Refusal>>([])
   /// Models that came, taken or not.
@@ -77,15 +78,17 @@ final class FakeRegistry: ModelRegistryService.SimpleServiceProtocol {
     request: RPCAsyncSequence<ModelChunk, any Error>, context: ServerContext
   ) async throws -> RegisterModelResponse {
     self.attempts.withLock { $0 += 1 }
-    switch self.refusals.withLock({ $0.popFirst() }) {
+    let refusal = self.refusals.withLock { $0.popFirst() }
+    switch refusal {
     case .code(let code): throw RPCError(code: code, message: "not now")
     case .silence: try await Task.sleep(for: .seconds(3_600))
-    case nil: break
+    case .lost, nil: break
     }
     var receiver = ArtifactReceiver(into: self.store, trust: self.trust)
     for try await chunk in request { try receiver.receive(chunk) }
     let version = try self.trust.verify(try receiver.finish()).version
-    self.order.withLock { $0.append(version) }
+    self.order.withLock { if !$0.contains(version) { $0.append(version) } }
+    if refusal == .lost { throw RPCError(code: .unavailable, message: "the line is gone") }
     return RegisterModelResponse(version: version)
   }
 

@@ -3,6 +3,7 @@ internal import GRPCCore
 internal import Policy
 internal import Schemas
 internal import Storage
+internal import Synchronization
 
 /// The models that training knows: parents that it fetched, and its own until they are registered.
 actor ModelShelf {
@@ -31,29 +32,49 @@ actor ModelShelf {
     return try self.store.open(version, trust: trust)
   }
 
-  /// Signs and keeps a new model.
+  /// Signs and keeps a new model. Kept again it is what it was, and the registry takes it for the same.
   func keep(
     _ manifest: ModelManifest, files: [(name: String, bytes: [UInt8])]
   ) throws -> ModelManifest {
     var manifest = manifest
     manifest.files = []
     for file in files { manifest.files.append(try self.store.store(file.bytes, name: file.name)) }
+    if let kept = try? self.manifest(of: manifest.version), kept.files == manifest.files { return kept }
     try self.store.save(try self.key.sign(manifest))
     return manifest
   }
 
-  /// The manifest of a model that was kept here; nil where it was not.
+  /// The manifest of a model that was kept here; nil where it was not, where its time is over, or where it is not whole.
   func kept(_ version: String) -> ModelManifest? {
-    (try? self.store.manifest(of: version)).flatMap { try? self.trust.verify($0) }
+    (try? self.store.open(version, trust: self.trust))?.manifest
+  }
+
+  private func manifest(of version: String) throws -> ModelManifest {
+    try self.trust.verify(self.store.manifest(of: version))
   }
 
   func forget(_ version: String) throws { try self.store.remove(version) }
 
   /// Sends a kept model to the registry. Sending it twice is harmless.
+  /// - Throws: ``Artifacts/ArtifactError`` where it is not whole, its time is over or the disk does not give it; what the registry
+  ///   says of it.
   func register(_ version: String) async throws {
+    _ = try self.manifest(of: version)
     let sender = try ArtifactSender(version, from: self.store)
-    let answer = try await self.peers.register { writer in
-      for chunk in sender { try await writer.write(try chunk.get()) }
+    // The call says only that nothing more was written.
+    let unread = Mutex<ArtifactError?>(nil)
+    let answer: RegisterModelResponse
+    do {
+      answer = try await self.peers.register { writer in
+        for chunk in sender {
+          do { try await writer.write(try chunk.get()) } catch let error as ArtifactError {
+            unread.withLock { $0 = error }
+            throw error
+          }
+        }
+      }
+    } catch {
+      throw unread.withLock { $0 } ?? error
     }
     guard answer.version == version else {
       throw TrainingError(

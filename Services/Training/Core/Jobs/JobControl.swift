@@ -1,3 +1,4 @@
+internal import Artifacts
 internal import GRPCCore
 import Synchronization
 
@@ -15,15 +16,17 @@ final class JobControl: Sendable {
   /// The first word counts.
   func request(_ stop: Stop) { self.stop.withLock { $0 = $0 ?? stop } }
 
-  /// - Throws: ``TrainingError`` `.cancelled` or `.interrupted` once somebody asked for it.
-  func check() throws {
+  /// ``TrainingError`` `.cancelled` or `.interrupted` once somebody asked for it.
+  var stopped: TrainingError? {
     switch self.stop.withLock({ $0 }) {
-    case .cancelled: throw TrainingError(.cancelled, "The job was cancelled.")
-    case .interrupted:
-      throw TrainingError(.interrupted, "Training is ending; the job goes on at its next start.")
-    case nil: break
+    case .cancelled: TrainingError(.cancelled, "The job was cancelled.")
+    case .interrupted: TrainingError(.interrupted, "Training is ending; the job goes on at its next start.")
+    case nil: nil
     }
   }
+
+  /// - Throws: ``stopped``.
+  func check() throws { if let stopped { throw stopped } }
 
   /// Time for which a peer may be away, slow or busy before a job fails that has learned nothing yet.
   static let patience: Duration = .seconds(600)
@@ -35,27 +38,38 @@ final class JobControl: Sendable {
   func retrying<Result: Sendable>(_ body: @Sendable () async throws -> Result) async throws -> Result {
     try await self.repeating(
       { error, time in
-        [.unavailable, .resourceExhausted, .deadlineExceeded].contains(error.code) && time < Self.patience
+        guard let error = error as? RPCError else { return false }
+        return [.unavailable, .resourceExhausted, .deadlineExceeded].contains(error.code)
+          && time < Self.patience
       }, body)
   }
 
-  /// Asks a peer until it has done it: what was learned is not lost because a peer is away, slow, busy or set up wrongly.
-  /// - Parameter failed: told of each failure.
-  /// - Throws: where the peer can never do it; ``check()``.
+  /// Tries until it is done: what was learned is not lost because a peer is away, slow, busy or set up wrongly, or a disk full.
+  /// - Parameters:
+  ///   - mends: whether `body` makes anew what the disk damaged.
+  ///   - failed: told of each failure.
+  /// - Throws: where it can never be done; ``check()``.
   func insisting<Result: Sendable>(
-    failed: @Sendable (RPCError) -> Void, _ body: @Sendable () async throws -> Result
+    mends: Bool = false, failed: @Sendable (any Error) -> Void, _ body: @Sendable () async throws -> Result
   ) async throws -> Result {
     try await self.repeating(
       { error, _ in
-        guard ![.alreadyExists, .invalidArgument].contains(error.code) else { return false }
-        failed(error)
-        return true
+        let mayPass =
+          switch error {
+          case let error as RPCError: ![.alreadyExists, .invalidArgument].contains(error.code)
+          case let error as ArtifactError:
+            [.diskFull, .fileSystem].contains(error.code)
+              || mends && [.corrupt, .notFound].contains(error.code)
+          default: false
+          }
+        if mayPass { failed(error) }
+        return mayPass
       }, body)
   }
 
   /// - Parameter goesOn: with the error, and the time since the first of the failures in a row.
   private func repeating<Result: Sendable>(
-    _ goesOn: (RPCError, Duration) -> Bool, _ body: @Sendable () async throws -> Result
+    _ goesOn: (any Error, Duration) -> Bool, _ body: @Sendable () async throws -> Result
   ) async throws -> Result {
     var firstFailure: ContinuousClock.Instant?
     var pause: Duration = .milliseconds(200)
@@ -64,7 +78,7 @@ final class JobControl: Sendable {
       let began = ContinuousClock.now
       do {
         return try await body()
-      } catch let error as RPCError {
+      } catch {
         // A call that ends because the job does says so in words of its own.
         try self.check()
         if .now - began > Self.standstill { firstFailure = nil }

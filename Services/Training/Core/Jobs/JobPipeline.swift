@@ -1,3 +1,4 @@
+internal import Artifacts
 internal import GRPCCore
 internal import Logging
 internal import Policy
@@ -18,8 +19,13 @@ struct JobPipeline: Sendable {
   ) async throws -> ModelManifest {
     guard let request = job.request else { throw TrainingError(.invalidRequest, "The job has no request.") }
     if let manifest = await self.shelf.kept(request.version) {
-      // It was made before a kill; only the registry may not know it.
-      return try await self.register(manifest, control, tell)
+      // It was made before a kill; only the registry may not know it. One that the disk damages now is made anew.
+      do {
+        return try await self.register(control, tell) { manifest }
+      } catch let error as ArtifactError where [.corrupt, .notFound].contains(error.code) {
+        self.logger.warning(
+          "makes a damaged model anew", metadata: ["job": "\(job.jobID)", "error": "\(error)"])
+      }
     }
     tell(TrainingProgress(state: .loading))
     let parent =
@@ -49,28 +55,33 @@ struct JobPipeline: Sendable {
     tell(TrainingProgress(state: .registering))
     let models = try await control.insisting(failed: self.waits(tell)) { try await self.peers.models() }
     let serial = (models.map(\.serial).max() ?? 0) + 1
-    let manifest = try await self.shelf.keep(
-      self.manifest(request, configuration, network, snapshot, missing, serial, result), files: result.files)
-    return try await self.register(manifest, control, tell)
+    let manifest = self.manifest(
+      request, configuration, network, snapshot, missing, serial, result)
+    return try await self.register(control, tell, mends: true) {
+      try await self.shelf.keep(manifest, files: result.files)
+    }
   }
 
+  /// - Parameter keep: keeps the model on the shelf, where it is not there yet.
   private func register(
-    _ manifest: ModelManifest, _ control: JobControl, _ tell: @escaping @Sendable (TrainingProgress) -> Void
+    _ control: JobControl, _ tell: @escaping @Sendable (TrainingProgress) -> Void, mends: Bool = false,
+    keep: @Sendable () async throws -> ModelManifest
   ) async throws -> ModelManifest {
     tell(TrainingProgress(state: .registering))
-    try await control.insisting(failed: self.waits(tell)) {
+    return try await control.insisting(mends: mends, failed: self.waits(tell)) {
+      let manifest = try await keep()
       try await self.shelf.register(manifest.version)
+      return manifest
     }
-    return manifest
   }
 
   /// Says why the registry has not got the model yet.
   private func waits(
     _ tell: @escaping @Sendable (TrainingProgress) -> Void
-  ) -> @Sendable (RPCError) -> Void {
+  ) -> @Sendable (any Error) -> Void {
     { error in
-      tell(
-        TrainingProgress(state: .registering, error: "The registry did not take it yet: \(error.message)"))
+      let text = (error as? RPCError)?.message ?? TrainingError.text(error)
+      tell(TrainingProgress(state: .registering, error: "The registry did not get it yet: \(text)"))
     }
   }
 

@@ -1,5 +1,6 @@
 internal import Artifacts
 internal import Foundation
+internal import Logging
 internal import Schemas
 internal import Storage
 
@@ -25,14 +26,31 @@ struct JobStore: Sendable {
     try DurableFile.write(job.serializedBytes(), to: "\(path)/job")
   }
 
-  /// Every job, oldest first. A folder without a readable job is left alone and not listed.
-  func load() -> [TrainingJob] {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: self.folder)) ?? []
+  /// Every job, oldest first. One whose file cannot be read has failed and says so; the file is kept as `job.damaged`. A folder
+  /// without such a file is none of a job.
+  func load(logger: Logger) -> [TrainingJob] {
+    let names = (try? SystemDisk().names(in: self.folder)) ?? []
     return names.sorted().compactMap { name in
-      guard let bytes = try? DurableFile.read("\(self.folder)/\(name)/job", limit: 4 << 20) else {
+      guard (try? SystemDisk().isFolder("\(self.folder)/\(name)")) == true else { return nil }
+      let path = "\(self.folder)/\(name)/job"
+      do {
+        let job = try TrainingJob(serializedBytes: DurableFile.read(path, limit: 4 << 20))
+        guard job.jobID == name else {
+          throw TrainingError(.storage, "It is of job '\(job.jobID.prefix(128))'.")
+        }
+        return job
+      } catch let error as StorageError where error.code == .notFound {
         return nil
+      } catch {
+        logger.error("a job cannot be read", metadata: ["file": "\(path)", "error": "\(error)"])
+        let job = TrainingJob(
+          jobID: name,
+          progress: TrainingProgress(
+            jobID: name, version: String(name.drop { $0 != "-" }.dropFirst()), state: .failed,
+            error: "\(path) cannot be read and is kept as job.damaged (\(error)). Start the job again."))
+        if rename(path, path + ".damaged") == 0 { try? self.save(job) }
+        return job
       }
-      return try? TrainingJob(serializedBytes: bytes)
     }
   }
 

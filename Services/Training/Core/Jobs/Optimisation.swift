@@ -57,7 +57,7 @@ struct Optimisation: Sendable {
       do {
         try self.control.check()
       } catch let error as TrainingError where error.code == .interrupted {
-        try self.saveCheckpoint(learner.checkpoint())
+        try self.save(learner)
         throw error
       }
       try learner.step(dataset, sampler: sampler, batch: &batch)
@@ -67,7 +67,7 @@ struct Optimisation: Sendable {
       if learner.step - saved.step >= self.options.checkpointSteps
         || learner.elapsed - saved.elapsed >= Self.checkpointInterval
       {
-        try self.saveCheckpoint(learner.checkpoint())
+        try self.save(learner)
         saved = (learner.step, learner.elapsed)
       }
       if told.duration(to: .now) / .seconds(1) >= Self.progressInterval {
@@ -106,6 +106,12 @@ struct Optimisation: Sendable {
       self.warn("starting over: \(error)")
       return try fresh()
     }
+  }
+
+  /// A checkpoint that a disk does not take costs time where the process ends before the next, not the job.
+  private func save(_ learner: BehaviourCloning) throws {
+    let checkpoint = try learner.checkpoint()
+    do { try self.saveCheckpoint(checkpoint) } catch { self.warn("cannot keep a checkpoint: \(error)") }
   }
 
   private func progress(of learner: BehaviourCloning, _ validationLoss: Double) -> TrainingProgress {

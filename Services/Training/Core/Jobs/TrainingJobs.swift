@@ -21,7 +21,7 @@ package actor TrainingJobs: Service {
   /// In the order of their ids, which begin with their time.
   private var jobs: [String: TrainingJob] = [:]
   private var waiting: [String] = []
-  private var running: (id: String, control: JobControl)?
+  private var running: (id: String, stop: @Sendable (JobControl.Stop) -> Void)?
   private var isEnding = false
   private var watchers: [String: [UUID: AsyncStream<TrainingProgress>.Continuation]] = [:]
   private var wake: CheckedContinuation<Void, Never>?
@@ -47,7 +47,7 @@ package actor TrainingJobs: Service {
       of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(256))
     self.outbox = (words, put)
     self.pipeline = JobPipeline(peers: peers, shelf: shelf, store: store, settings: settings, logger: logger)
-    for job in store.load() {
+    for job in store.load(logger: logger) {
       self.jobs[job.jobID] = job
       if !job.hasEnded { self.waiting.append(job.jobID) }
     }
@@ -60,6 +60,8 @@ package actor TrainingJobs: Service {
   package func start(_ request: StartTrainingRequest) async throws -> TrainingJob {
     if let same = self.job(making: request.version), same.request == request { return same }
     try await self.validate(request)
+    // What a job left that was ended before it could tidy up is no part of this one.
+    if self.job(making: request.version) == nil { try? await self.shelf.forget(request.version) }
     guard !self.isEnding else { throw TrainingError(.interrupted, "Training is ending; ask again later.") }
     guard self.waiting.count < Self.maximumWaiting else {
       throw TrainingError(.busy, "\(self.waiting.count) jobs wait already; ask again when some are done.")
@@ -95,12 +97,18 @@ package actor TrainingJobs: Service {
 
   package func list() -> [TrainingJob] { self.jobs.keys.sorted().compactMap { self.jobs[$0] } }
 
-  /// Ends a job without a model. A job that has ended stays what it is.
+  /// Ends a job without a model, also over a restart. A job that has ended stays what it is.
+  /// - Throws: ``TrainingError`` `.notFound`; `.storage` where the disk does not keep it: then the job goes on.
   package func cancel(_ id: String) throws -> TrainingJob {
     let job = try self.job(id)
     guard !job.hasEnded else { return job }
-    if self.running?.id == id {
-      self.running?.control.request(.cancelled)
+    var cancelled = job
+    cancelled.progress?.state = .cancelled
+    do { try self.store.save(cancelled) } catch {
+      throw TrainingError(.storage, "Job \(id) goes on: its cancellation cannot be kept.", cause: error)
+    }
+    if let running = self.running, running.id == id {
+      running.stop(.cancelled)
     } else {
       self.waiting.removeAll { $0 == id }
       self.note(TrainingProgress(state: .cancelled), of: id)
@@ -188,7 +196,7 @@ package actor TrainingJobs: Service {
 
   private func end() {
     self.isEnding = true
-    self.running?.control.request(.interrupted)
+    self.running?.stop(.interrupted)
     for watchers in self.watchers.values { for watcher in watchers.values { watcher.finish() } }
     self.wakeUp()
   }
@@ -201,26 +209,29 @@ package actor TrainingJobs: Service {
   private func perform(_ id: String) async {
     guard let job = self.jobs[id] else { return }
     let control = JobControl()
-    self.running = (id, control)
-    defer { self.running = nil }
     let (progress, continuation) = AsyncStream.makeStream(
       of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(64))
     let pipeline = self.pipeline
     // Progress comes from a thread; it is taken here in order, and all of it before the job's last word.
-    async let outcome: Result<ModelManifest, any Error> = {
+    let work = Task {
       defer { continuation.finish() }
-      do {
-        return .success(try await pipeline.run(job, control: control) { continuation.yield($0) })
-      } catch {
-        return .failure(error)
+      return try await pipeline.run(job, control: control) { continuation.yield($0) }
+    }
+    // A call that waits for a peer ends at once.
+    self.running = (
+      id,
+      { stop in
+        control.request(stop)
+        work.cancel()
       }
-    }()
+    )
+    defer { self.running = nil }
     for await word in progress { self.note(word, of: id) }
-    await self.finish(id, await outcome)
+    await self.finish(id, await work.result.mapError { control.stopped ?? $0 })
   }
 
   private func finish(_ id: String, _ outcome: Result<ModelManifest, any Error>) async {
-    switch outcome {
+    switch await self.outcomeForSure(id, outcome) {
     case .success(let manifest):
       self.jobs[id]?.manifest = manifest
       self.note(TrainingProgress(state: .done), of: id)
@@ -241,6 +252,23 @@ package actor TrainingJobs: Service {
     self.metrics.increment(
       "training_jobs_total", labels: ["state": "\(self.jobs[id]?.progress?.state ?? .unspecified)"])
     self.store.deleteCheckpoint(of: id)
+  }
+
+  /// A registry may have taken the model whose job was cancelled before it could say so.
+  private func outcomeForSure(
+    _ id: String, _ outcome: Result<ModelManifest, any Error>
+  ) async -> Result<ModelManifest, any Error> {
+    guard case .failure(let error as TrainingError) = outcome, error.code == .cancelled,
+      let version = self.jobs[id]?.request?.version, let kept = await self.shelf.kept(version)
+    else { return outcome }
+    do {
+      return try await self.peers.models().contains(kept) ? .success(kept) : outcome
+    } catch {
+      return .failure(
+        TrainingError(
+          .cancelled, "The job was cancelled. The registry, which may have its model, does not answer.",
+          cause: error))
+    }
   }
 
   /// Takes word of progress: kept on disk where the state changes, told to watchers and the fleet always.

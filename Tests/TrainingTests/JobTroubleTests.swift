@@ -1,0 +1,179 @@
+import Artifacts
+import Foundation
+import GRPCCore
+import Schemas
+import Storage
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import TrainingCore
+
+/// What disks, registries and operators do to a job, and that what was learned outlives it.
+@Suite("Training jobs in trouble", .timeLimit(.minutes(2)))
+struct JobTroubleTests {
+  private let suite: TrainingJobsTests
+  private let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))
+  private var folder: String { "\(self.suite.folder.path)/data" }
+
+  init() throws { self.suite = try TrainingJobsTests() }
+
+  private func request(_ version: String = "v1", steps: UInt32 = 2) -> StartTrainingRequest {
+    self.suite.request(.pretrain, version, steps: steps)
+  }
+
+  private func until(_ condition: () async throws -> Bool) async throws {
+    while try await !condition() { try await Task.sleep(for: .milliseconds(10)) }
+  }
+
+  /// A model is learned, kept, and its process ends while the registry says nothing.
+  private func keep() async throws {
+    try await self.suite.withTraining(self.ingest) { client, registry in
+      registry.refusals.withLock { $0 = [.silence] }
+      _ = try await client.startTraining(self.request())
+      try await self.until { registry.attempts.withLock { $0 } > 0 }
+    }
+  }
+
+  private func damageObjects() throws {
+    let objects = "\(self.folder)/models/objects"
+    for name in try FileManager.default.contentsOfDirectory(atPath: objects) {
+      var bytes = try DurableFile.read("\(objects)/\(name)", limit: 1 << 30)
+      bytes[bytes.count / 2] ^= 1
+      try DurableFile.write(bytes, to: "\(objects)/\(name)")
+    }
+  }
+
+  @Test func `a disk that takes no checkpoint costs no job`() async throws {
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await client.startTraining(self.request(steps: 600))
+      try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
+        for try await progress in response.messages where progress.state == .running { break }
+      }
+      let checkpoint = "\(self.folder)/jobs/\(job.jobID)/checkpoint"
+      try? FileManager.default.removeItem(atPath: checkpoint)
+      // Nothing can be renamed to a folder that has something in it.
+      try FileManager.default.createDirectory(
+        atPath: "\(checkpoint)/full", withIntermediateDirectories: true)
+      let ended = try await self.suite.finish(client, job)
+      #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
+    }
+  }
+
+  @Test func `a model waits for a disk that does not take it`() async throws {
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await client.startTraining(self.request(steps: 600))
+      let objects = "\(self.folder)/models/objects"
+      try FileManager.default.moveItem(atPath: objects, toPath: "\(objects)-away")
+      try DurableFile.write([], to: objects)
+      try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
+        for try await progress in response.messages where progress.error.contains("did not get it yet") {
+          break
+        }
+      }
+      try FileManager.default.removeItem(atPath: objects)
+      try FileManager.default.moveItem(atPath: "\(objects)-away", toPath: objects)
+      let ended = try await self.suite.finish(client, job)
+      #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
+    }
+    #expect(self.ingest.reads.withLock { $0 } == 1)
+  }
+
+  @Test func `a kept model that the disk damaged is made anew`() async throws {
+    try await self.keep()
+    try self.damageObjects()
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await self.suite.finish(client, client.listJobs(.init()).jobs[0])
+      #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
+    }
+  }
+
+  @Test func `a kept model that the disk damages while its registry is away is made anew`() async throws {
+    try await self.keep()
+    try await self.suite.withTraining(self.ingest) { client, registry in
+      registry.refusals.withLock { $0 = ArraySlice(repeatElement(.code(.resourceExhausted), count: 4)) }
+      let job = try await client.listJobs(.init()).jobs[0]
+      try await self.until { registry.attempts.withLock { $0 } > 0 }
+      try self.damageObjects()
+      let ended = try await self.suite.finish(client, job)
+      #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
+    }
+    #expect(self.ingest.reads.withLock { $0 } == 2, "it was learned again")
+  }
+
+  @Test func `a job that waits for a peer is cancelled at once, and the next one runs`() async throws {
+    try await self.suite.withTraining(self.ingest) { client, registry in
+      registry.refusals.withLock { $0 = [.silence] }
+      let job = try await client.startTraining(self.request())
+      let next = try await client.startTraining(self.request("v2"))
+      try await self.until { registry.attempts.withLock { $0 } > 0 }
+      _ = try await client.cancelJob(CancelJobRequest(jobID: job.jobID))
+      #expect(try await self.suite.finish(client, job).progress?.state == .cancelled)
+      #expect(try await self.suite.finish(client, next).progress?.state == .done)
+    }
+  }
+
+  @Test func `a cancelled job whose model the registry has is done`() async throws {
+    try await self.suite.withTraining(self.ingest) { client, registry in
+      registry.refusals.withLock { $0 = ArraySlice(repeatElement(.lost, count: 1_000)) }
+      let job = try await client.startTraining(self.request())
+      try await self.until { registry.store.versions() == ["v1"] }
+      try await self.until { try await client.listJobs(.init()).jobs[0].progress?.error.isEmpty == false }
+      _ = try await client.cancelJob(CancelJobRequest(jobID: job.jobID))
+      #expect(try await self.suite.finish(client, job).progress?.state == .done)
+    }
+  }
+
+  @Test func `a cancellation is on the disk before it is answered, or is none`() async throws {
+    try await self.suite.withTraining(self.ingest) { client, registry in
+      registry.refusals.withLock { $0 = [.silence] }
+      let job = try await client.startTraining(self.request())
+      try await self.until { registry.attempts.withLock { $0 } > 0 }
+      let file = "\(self.folder)/jobs/\(job.jobID)/job"
+      try FileManager.default.moveItem(atPath: file, toPath: "\(file)-away")
+      try FileManager.default.createDirectory(atPath: "\(file)/full", withIntermediateDirectories: true)
+      await #expect(throws: RPCError.self) {
+        try await client.cancelJob(CancelJobRequest(jobID: job.jobID))
+      }
+      #expect(try await client.getJob(GetJobRequest(jobID: job.jobID)).progress?.state == .registering)
+      try FileManager.default.removeItem(atPath: file)
+      try FileManager.default.moveItem(atPath: "\(file)-away", toPath: file)
+      _ = try await client.cancelJob(CancelJobRequest(jobID: job.jobID))
+      let kept = try TrainingJob(serializedBytes: DurableFile.read(file, limit: 1 << 20))
+      #expect(kept.progress?.state == .cancelled)
+    }
+  }
+
+  @Test func `what a cancelled job left is no part of the next one of its version`() async throws {
+    try await self.keep()
+    // As kill -9 leaves it between the word that is kept and the tidying up.
+    let id = try #require(
+      FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/jobs").first { $0.hasSuffix("-v1") })
+    let file = "\(self.folder)/jobs/\(id)/job"
+    var job = try TrainingJob(serializedBytes: DurableFile.read(file, limit: 1 << 20))
+    job.progress?.state = .cancelled
+    try DurableFile.write(job.serializedBytes(), to: file)
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let made = try await self.suite.finish(client, client.startTraining(self.request(steps: 3)))
+      #expect(made.progress?.state == .done, "\(made.progress?.error ?? "")")
+      #expect(made.manifest?.optimizerSteps == 3)
+    }
+  }
+
+  @Test func `a job that cannot be read is listed as failed, and its file is kept`() async throws {
+    try await self.keep()
+    let id = try #require(
+      FileManager.default.contentsOfDirectory(atPath: "\(self.folder)/jobs").first { $0.hasSuffix("-v1") })
+    let file = "\(self.folder)/jobs/\(id)/job"
+    try DurableFile.write([0xff, 0xff, 0xff], to: file)
+    for _ in 0..<2 {
+      try await self.suite.withTraining(self.ingest) { client, _ in
+        let jobs = try await client.listJobs(.init()).jobs
+        #expect(jobs.map(\.jobID) == [id])
+        #expect(jobs.first?.progress?.state == .failed && jobs.first?.progress?.version == "v1")
+        #expect(jobs.first?.progress?.error.contains("job.damaged") == true)
+      }
+    }
+    #expect(try DurableFile.read("\(file).damaged", limit: 10) == [0xff, 0xff, 0xff])
+  }
+}
