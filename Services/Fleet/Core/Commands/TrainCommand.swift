@@ -47,7 +47,7 @@ package struct Train: AsyncParsableCommand {
       try await options.withClients { clients in
         let job = try await clients.training.startTraining(start, options: .within(.seconds(30)))
         guard !detach else {
-          return Listing.show(
+          return try Listing.show(
             "\(job.jobID) is queued. \(Train.howToEnd(job.jobID, options))",
             json: options.json ? Row(job) : nil)
         }
@@ -90,7 +90,7 @@ package struct Train: AsyncParsableCommand {
       Self.howToEnd(job, options)
     } _: {
       let manifest = try await models.finish(job)
-      Listing.show(
+      try Listing.show(
         "model \(manifest.version) is registered",
         json: options.json ? ["job": job, "version": manifest.version] : nil)
     }
@@ -116,7 +116,7 @@ package struct Train: AsyncParsableCommand {
         try await $0.training.listJobs(.init(), options: .within(.seconds(10))).jobs
       }
       .map(Row.init)
-      Listing(
+      try Listing(
         columns: ["job", "version", "state", "step", "train loss", "validation loss", "error"],
         rows: rows.map {
           [
@@ -148,7 +148,7 @@ package struct Train: AsyncParsableCommand {
         return try await models.follow(job)
       }
       let state = ended.progress?.state ?? .unspecified
-      Listing.show(
+      try Listing.show(
         state == .cancelled ? "\(job) is cancelled" : "\(job) was \(state) already",
         json: options.json ? Row(ended) : nil)
     }
