@@ -126,8 +126,14 @@ package struct Rollout: AsyncParsableCommand {
       let request = StartExperimentRequest(
         baseline: self.baseline, candidate: self.candidate, trialsPerArm: self.trials, alpha: self.alpha,
         requestID: UUID().uuidString)
-      let experiment = try await self.options.withClients {
-        try await $0.rollout.startExperiment(request, options: .within(.seconds(30)))
+      let options = self.options
+      let experiment = try await options.withClients { clients in
+        try await Following.run {
+          Following.unanswered(
+            "an experiment with \(request.candidate)", "fleet rollout experiments", options)
+        } _: {
+          try await clients.rollout.startExperiment(request, options: .within(.seconds(30)))
+        }
       }
       let robots = experiment.candidate?.robots.joined(separator: ", ") ?? ""
       try Listing.show(
