@@ -28,13 +28,16 @@ package actor TrainingJobs: Service {
   /// Words for the fleet, in order; a fleet that does not listen loses old ones.
   private let outbox: (words: AsyncStream<TrainingProgress>, put: AsyncStream<TrainingProgress>.Continuation)
 
-  /// - Parameter publish: tells the fleet about progress; must not wait long.
+  /// - Parameters:
+  ///   - vitals: told of jobs that cannot be read, and of a disk that takes none.
+  ///   - publish: tells the fleet about progress; must not wait long.
   /// - Throws: ``Artifacts/ArtifactError`` where the folder or the key cannot be used.
   package init(
-    settings: TrainingSettings.Values, peers: Peers, metrics: MetricsRegistry, logger: Logger,
+    settings: TrainingSettings.Values, peers: Peers, metrics: MetricsRegistry, vitals: Vitals,
+    logger: Logger,
     publish: @escaping @Sendable (TrainingProgress) async -> Void
   ) throws {
-    let store = try JobStore(folder: "\(settings.data)/jobs")
+    let store = try JobStore(folder: "\(settings.data)/jobs", vitals: vitals)
     let shelf = try ModelShelf(
       folder: "\(settings.data)/models", key: SigningKey.loadOrCreate(at: settings.key), peers: peers)
     self.store = store
@@ -47,7 +50,9 @@ package actor TrainingJobs: Service {
       of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(256))
     self.outbox = (words, put)
     self.pipeline = JobPipeline(peers: peers, shelf: shelf, store: store, settings: settings, logger: logger)
-    for job in store.load() {
+    let (jobs, damages) = try store.load()
+    for damage in damages { logger.error("damaged job", metadata: ["error": "\(damage)"]) }
+    for job in jobs {
       self.jobs[job.jobID] = job
       if !job.hasEnded { self.waiting.append(job.jobID) }
     }
@@ -60,6 +65,8 @@ package actor TrainingJobs: Service {
   package func start(_ request: StartTrainingRequest) async throws -> TrainingJob {
     if let same = self.job(making: request.version), same.request == request { return same }
     try await self.validate(request)
+    // Nobody has it, and nobody makes it: a model that is kept here is of a job that made none, or was lost.
+    if self.job(making: request.version) == nil { try await self.shelf.forget(request.version) }
     guard !self.isEnding else { throw TrainingError(.interrupted, "Training is ending; ask again later.") }
     guard self.waiting.count < Self.maximumWaiting else {
       throw TrainingError(.busy, "\(self.waiting.count) jobs wait already; ask again when some are done.")
@@ -95,10 +102,11 @@ package actor TrainingJobs: Service {
 
   package func list() -> [TrainingJob] { self.jobs.keys.sorted().compactMap { self.jobs[$0] } }
 
-  /// Ends a job without a model. A job that has ended stays what it is.
+  /// Ends a job without a model; kept before it is answered. A job that has ended stays what it is.
   package func cancel(_ id: String) throws -> TrainingJob {
     let job = try self.job(id)
     guard !job.hasEnded else { return job }
+    try self.store.cancel(id)
     if self.running?.id == id {
       self.running?.control.request(.cancelled)
     } else {
@@ -201,6 +209,7 @@ package actor TrainingJobs: Service {
   private func perform(_ id: String) async {
     guard let job = self.jobs[id] else { return }
     let control = JobControl()
+    if self.store.isCancelled(id) { control.request(.cancelled) }
     self.running = (id, control)
     defer { self.running = nil }
     let (progress, continuation) = AsyncStream.makeStream(
