@@ -181,7 +181,7 @@ let suites: [Target] = [
       "Bus", "Schemas",
       "ServiceKit", grpc, grpcInProcess, logging,
     ]),
-  tests("Fleet", ["TestSupport", "FleetCore", "Bus", "Schemas", "ServiceKit", grpc]),
+  tests("Fleet", ["TestSupport", "FleetCore", "Bus", "Schemas", "ServiceKit", "Storage", grpc]),
   tests("EndToEnd", ["Schemas", "Storage", "TestSupport", "Trials"]),
 ].flatMap { $0 }
 

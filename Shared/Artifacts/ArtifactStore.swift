@@ -38,22 +38,37 @@ public struct ArtifactStore: Sendable {
   }
 
   /// Whether a file is here and whole; one that the disk damaged is deleted, whichever versions use it, so that it comes again.
+  /// - Throws: ``ArtifactError`` `.invalidManifest` for a whole file that a manifest gives another size: others may use it.
   func keepOrDelete(_ file: ModelFile) throws(ArtifactError) -> Bool {
     guard self.contains(file.sha256) else { return false }
+    let path = self.path(of: file.sha256)
+    let bytes: [UInt8]?
     do throws(ArtifactError) {
-      _ = try self.load(file)
-      return true
+      bytes = try self.read(path)
     } catch  where error.code == .corrupt || error.code == .tooLarge {
-      unlink(self.path(of: file.sha256))
+      bytes = nil
+    }
+    guard let bytes, Digest.sha256(bytes) == file.sha256 else {
+      unlink(path)
       return false
     }
+    guard UInt64(bytes.count) == file.bytes else {
+      throw ArtifactError(
+        .invalidManifest,
+        "The manifest gives file '\(file.name)' \(file.bytes) bytes; what has its hash has \(bytes.count).")
+    }
+    return true
+  }
+
+  private func read(_ path: String) throws(ArtifactError) -> [UInt8] {
+    try ArtifactFiles.read(path, limit: Int(clamping: ManifestRules.maximumModelBytes))
   }
 
   /// Reads a file and checks its hash.
   /// - Throws: ``ArtifactError`` `.notFound`, `.corrupt`.
   public func load(_ file: ModelFile) throws(ArtifactError) -> [UInt8] {
     let path = self.path(of: file.sha256)
-    let bytes = try ArtifactFiles.read(path, limit: Int(clamping: ManifestRules.maximumModelBytes))
+    let bytes = try self.read(path)
     guard UInt64(bytes.count) == file.bytes, Digest.sha256(bytes) == file.sha256 else {
       throw Self.changed(file, at: path)
     }

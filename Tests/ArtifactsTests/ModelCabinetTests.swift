@@ -40,4 +40,19 @@ import Testing
     #expect(asked.withLock { $0 } == 1)
     #expect(try await cabinet.manifests().map(\.version) == ["b"], "who ends last tidies up")
   }
+
+  @Test func `a manifest that says a wrong size costs no other version its file`() async throws {
+    let folder = try TemporaryFolder()
+    let key = SigningKey()
+    let trust = ModelTrust(keys: [key.verificationKey])
+    let store = try ArtifactStore(folder: folder.path)
+    let file = try store.store([UInt8](repeating: 1, count: 5_000), name: "trunk")
+    try store.save(try key.sign(ModelManifest(version: "a", files: [file])))
+    let wrong = ModelFile(name: "trunk", bytes: file.bytes + 1, sha256: file.sha256)
+    var receiver = ArtifactReceiver(into: store, trust: trust)
+    try receiver.receive(
+      ModelChunk(part: .manifest(try key.sign(ModelManifest(version: "b", files: [wrong])))))
+    #expect(throws: ArtifactError.self) { try receiver.finish() }
+    #expect(try store.open("a", trust: trust).files["trunk"]?.count == 5_000)
+  }
 }

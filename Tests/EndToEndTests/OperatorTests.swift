@@ -225,7 +225,12 @@ struct OperatorTests {
     let (store, away) = ("\(self.data)/ingest", "\(self.data)/ingest.away")
     try FileManager.default.moveItem(atPath: store, toPath: away)
     #expect(FileManager.default.createFile(atPath: store, contents: nil))
-    for name in ["ingest", "monitor"] { kill(try #require(fleet.children(named: name).first), SIGKILL) }
+    kill(try #require(fleet.children(named: "ingest").first), SIGKILL)
+    try await eventually("the operator is alerted", within: .seconds(60)) {
+      let alerts = try await self.fleet("alerts").output
+      return alerts.contains("ServiceUnresponsive") && alerts.contains("ingest")
+    }
+    kill(try #require(fleet.children(named: "monitor").first), SIGKILL)
     try await eventually("it crashed again and again", within: .seconds(60)) {
       fleet.errors.contains("starting it again in 4.0 seconds")
     }

@@ -31,6 +31,25 @@ struct UsageTests {
     #expect(!result.errors.contains("key"), "a fleet without keys has none that could be wrong")
   }
 
+  @Test(arguments: [
+    (["train", "start", "--version", "v1"], "fleet train list"),
+    (["rollout", "experiment", "--baseline", "v1", "--candidate", "v2"], "fleet rollout experiments"),
+  ]) func `a start that is interrupted before its answer says what is not known, and how to look`(
+    words: [String], command: String
+  ) async throws {
+    let folder = try TemporaryFolder()
+    let none = #"{"rpc": "ipc://\#(folder.path)/none"}"#
+    try #"{"training": \#(none), "rollout": \#(none)}"#.write(
+      toFile: "\(folder.path)/config.json", atomically: true, encoding: .utf8)
+    let fleet = try FleetProcess(words + ["--data", folder.path])
+    try await eventually("it hears of signals", within: .seconds(20)) { fleet.ignores(SIGINT) }
+    fleet.send(SIGINT)
+    try await fleet.end(within: .seconds(20))
+    #expect(fleet.status == 1)
+    #expect(fleet.errors.contains("is not known"), "\(fleet.errors)")
+    #expect(fleet.errors.contains("\(command) --data \(folder.path)"), "\(fleet.errors)")
+  }
+
   @Test(arguments: [["robots", "stop"], ["robots", "resume"], ["work", "cancel"]])
   func `all robots of a fleet that has none is no success`(words: [String]) async throws {
     let folder = try TemporaryFolder()

@@ -48,6 +48,18 @@ struct OutputTests {
     }
   }
 
+  @Test func `what cannot be said as JSON is an error, not silence`() {
+    struct Unsayable: Encodable {
+      func encode(to encoder: any Encoder) throws {
+        throw EncodingError.invalidValue(self, .init(codingPath: [], debugDescription: "the test's"))
+      }
+    }
+    #expect(throws: EncodingError.self) { try Listing.show(json: Unsayable()) }
+    #expect(throws: EncodingError.self) {
+      try Listing(columns: ["a"], rows: []).show(json: [Unsayable()])
+    }
+  }
+
   @Test func `the same data folder has the same sockets, and short ones`() throws {
     let first = try FleetLayout(data: "/tmp/" + String(repeating: "long", count: 60), robots: ["robot-1"])
     let second = try FleetLayout(data: "/tmp/" + String(repeating: "long", count: 60), robots: [])

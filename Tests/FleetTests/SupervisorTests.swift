@@ -1,4 +1,5 @@
 import Foundation
+import Storage
 import Synchronization
 import TestSupport
 import Testing
@@ -123,5 +124,21 @@ struct SupervisorTests {
 
   @Test func `the page's port is read off its address`() {
     #expect(LocalFleet.address(ofPage: "http://127.0.0.1:43211/") == "127.0.0.1:43211")
+  }
+}
+
+@Suite("FleetSession", .timeLimit(.minutes(1)))
+struct FleetSessionTests {
+  @Test func `a second fleet in a folder is refused by name, however early it comes`() async throws {
+    let folder = try TemporaryFolder()
+    // The first one owns the folder and has told nothing of itself yet.
+    let first = try FolderLock(folder: folder.path, owner: "fleet")
+    let second = try LocalFleet(data: folder.path, robots: [])
+    await #expect {
+      try await FleetSession.run(second, progress: ProgressReport()) { _ in }
+    } throws: {
+      ($0 as? FleetError)?.code == .alreadyRunning && "\($0)".contains(folder.path)
+    }
+    withExtendedLifetime(first) {}
   }
 }

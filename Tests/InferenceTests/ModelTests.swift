@@ -57,6 +57,25 @@ import Testing
     }
   }
 
+  @Test func `a disk that keeps no model is told until it keeps one`() async throws {
+    try await Bench.run { bench in
+      try bench.registry.add("v1", serial: 1)
+      try bench.registry.add("v2", serial: 2)
+      let objects = "\(bench.folder.path)/inference/objects"
+      try FileManager.default.removeItem(atPath: objects)
+      try Data().write(to: URL(filePath: objects))
+      #expect(await status { _ = try await bench.client.prepare(PrepareRequest(version: "v1")) } != nil)
+      #expect(bench.vitals.broken.map(\.part) == ["models"])
+      // What the registry does not have says nothing of the disk.
+      #expect(await status { _ = try await bench.client.prepare(PrepareRequest(version: "v9")) } == .notFound)
+      #expect(!bench.vitals.broken.isEmpty)
+      try FileManager.default.removeItem(atPath: objects)
+      try FileManager.default.createDirectory(atPath: objects, withIntermediateDirectories: false)
+      _ = try await bench.client.prepare(PrepareRequest(version: "v2"))
+      #expect(bench.vitals.broken.isEmpty)
+    }
+  }
+
   @Test func modelsThatAreNotTrustedAreNeverRun() async throws {
     try await Bench.run { bench in
       try bench.registry.add("stranger", serial: 1, signedBy: SigningKey())

@@ -85,6 +85,7 @@ struct Bench: Sendable {
   let folder: TemporaryFolder
   let registry: FakeRegistry
   let inference: Inference
+  let vitals: Vitals
   let client: InferenceService.Client<ZeroMQClientTransport>
 
   /// Serves until `body` ends.
@@ -94,6 +95,7 @@ struct Bench: Sendable {
   ) async throws -> Result {
     let folder = try TemporaryFolder()
     let registry = try FakeRegistry()
+    let vitals = Vitals()
     let registryAddress = try Endpoint("ipc://\(folder.path)/r")
     let address = try Endpoint("ipc://\(folder.path)/i")
     return try await withGRPCServer(
@@ -103,7 +105,7 @@ struct Bench: Sendable {
         let inference = try Self.inference(
           folder: folder, key: registry.key,
           source: ModelSource(registry: ModelRegistryService.Client(wrapping: models)), capacity: capacity,
-          batcher: batcher)
+          batcher: batcher, vitals: vitals)
         return try await withGRPCServer(
           transport: try ZeroMQServerTransport(bind: address),
           services: [InferenceEndpoint(inference: inference)]
@@ -111,7 +113,7 @@ struct Bench: Sendable {
           try await withGRPCClient(transport: try ZeroMQClientTransport(connect: address)) { robot in
             try await body(
               Bench(
-                folder: folder, registry: registry, inference: inference,
+                folder: folder, registry: registry, inference: inference, vitals: vitals,
                 client: InferenceService.Client(wrapping: robot)))
           }
         }
@@ -122,10 +124,11 @@ struct Bench: Sendable {
   /// Inference without sockets.
   static func inference(
     folder: TemporaryFolder, key: SigningKey, source: ModelSource, capacity: Int = 4,
-    batcher: Batcher = Batcher()
+    batcher: Batcher = Batcher(), vitals: Vitals = Vitals()
   ) throws -> Inference {
     let disk = try ModelDisk(
-      folder: "\(folder.path)/inference", trust: { ModelTrust(keys: [key.verificationKey]) }, source: source)
+      folder: "\(folder.path)/inference", trust: { ModelTrust(keys: [key.verificationKey]) }, source: source,
+      vitals: vitals)
     return Inference(
       models: ModelCache(disk: disk, capacity: capacity), batcher: batcher,
       metrics: MetricsRegistry(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })

@@ -28,7 +28,7 @@ import Testing
 
   /// Starts ingest, registry and training, and ends them after `body`.
   func withTraining(
-    _ ingest: FakeIngest, data: String = "data",
+    _ ingest: FakeIngest, data: String = "data", vitals: Vitals = Vitals(),
     body: @escaping @Sendable (Client, FakeRegistry) async throws -> Void
   ) async throws {
     let registry = try FakeRegistry(folder: "\(self.folder.path)/registry-\(data)", trust: self.trust)
@@ -39,7 +39,8 @@ import Testing
       peers: Peers(
         ingest: IngestService.Client(wrapping: client),
         registry: ModelRegistryService.Client(wrapping: client)),
-      metrics: MetricsRegistry(), logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
+      metrics: MetricsRegistry(), vitals: vitals,
+      logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
       publish: { _ in })
     let server = GRPCServer(
       transport: try ZeroMQServerTransport(bind: endpoint),
@@ -214,6 +215,71 @@ import Testing
       #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
     }
     #expect(ingest.reads.withLock { $0 } == 1, "what was learned is not learned again")
+  }
+
+  @Test func `a job that was cancelled stays so after kill -9, and leaves its version no model`() async throws
+  {
+    let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))
+    let folder = self.folder.path
+    try await self.withTraining(ingest) { client, registry in
+      registry.refusals.withLock { $0 = [.silence] }
+      let job = try await client.startTraining(self.request(.pretrain, "v1", steps: 2))
+      while registry.attempts.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(10)) }
+      _ = try await client.cancelJob(CancelJobRequest(jobID: job.jobID))
+      // What a kill would leave: the registry's silence keeps the job from ending.
+      try FileManager.default.copyItem(atPath: "\(folder)/data", toPath: "\(folder)/killed")
+    }
+    try await self.withTraining(ingest, data: "killed") { client, registry in
+      let job = try await self.finish(client, try await client.listJobs(ListJobsRequest()).jobs[0])
+      #expect(job.progress?.state == .cancelled)
+      #expect(registry.store.versions().isEmpty)
+      let other = try await self.finish(
+        client, client.startTraining(self.request(.pretrain, "v1", steps: 3)))
+      #expect(other.manifest?.optimizerSteps == 3, "\(other.progress?.error ?? "")")
+    }
+  }
+
+  @Test func `a damaged job is told with its file, which stays, and leaves its version no model`()
+    async throws
+  {
+    let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))
+    try await self.withTraining(ingest) { client, registry in
+      registry.refusals.withLock { $0 = [.silence] }
+      _ = try await client.startTraining(self.request(.pretrain, "v1", steps: 2))
+      while registry.attempts.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(10)) }
+    }
+    let jobs = "\(self.folder.path)/data/jobs"
+    let name = try #require(
+      try FileManager.default.contentsOfDirectory(atPath: jobs).first { $0.hasSuffix("-v1") })
+    let file = URL(filePath: "\(jobs)/\(name)/job")
+    var bytes = try Data(contentsOf: file)
+    bytes[bytes.count - 1] ^= 1
+    try bytes.write(to: file)
+    let vitals = Vitals()
+    try await self.withTraining(ingest, vitals: vitals) { client, _ in
+      #expect(vitals.broken.map(\.part) == ["jobs"])
+      #expect(vitals.broken.first?.reason.contains(file.path) == true)
+      #expect(try await client.listJobs(ListJobsRequest()).jobs.isEmpty)
+      let job = try await self.finish(
+        client, client.startTraining(self.request(.pretrain, "v1", steps: 3)))
+      #expect(job.manifest?.optimizerSteps == 3, "\(job.progress?.error ?? "")")
+    }
+    #expect(try Data(contentsOf: file) == bytes)
+  }
+
+  @Test func `a disk that takes no job is told until it takes one`() async throws {
+    let vitals = Vitals()
+    let jobs = "\(self.folder.path)/data/jobs"
+    try await self.withTraining(FakeIngest([]), vitals: vitals) { client, _ in
+      try FileManager.default.moveItem(atPath: jobs, toPath: "\(jobs)-away")
+      try Data().write(to: URL(filePath: jobs))
+      await #expect(throws: RPCError.self) { try await client.startTraining(self.request(.pretrain, "v1")) }
+      #expect(vitals.broken.map(\.part) == ["job store"])
+      try FileManager.default.removeItem(atPath: jobs)
+      try FileManager.default.moveItem(atPath: "\(jobs)-away", toPath: jobs)
+      _ = try await client.startTraining(self.request(.pretrain, "v1"))
+      #expect(vitals.broken.isEmpty)
+    }
   }
 
   @Test func aCancelledJobMakesNoModelAndFreesItsVersion() async throws {

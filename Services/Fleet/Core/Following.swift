@@ -18,6 +18,13 @@ enum Following {
       throw FleetError(.interrupted, "Interrupted. \(goesOn())")
     }
   }
+
+  /// What is known of work whose start nobody answered yet.
+  static func unanswered(_ what: String, _ command: String, _ options: FleetOptions) -> String {
+    CommandHint.text(
+      "Whether \(what) was started is not known: the call was not answered.", [.init("See", command)],
+      again: options.again)
+  }
 }
 
 /// Who sits before this terminal.

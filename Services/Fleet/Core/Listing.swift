@@ -7,29 +7,28 @@ struct Listing {
   var rows: [[String]]
 
   /// - Parameter json: printed instead of the table where it is there.
-  func show(json: (any Encodable)?) {
+  func show(json: (any Encodable)?) throws {
     guard let json else {
       var table = TextTable(self.columns)
       table.rows = self.rows
       print(table.render(), terminator: "")
       return
     }
-    Self.show(json: json)
+    try Self.show(json: json)
   }
 
   /// What an action did: a sentence for people, or JSON.
-  static func show(_ sentence: String, json: (any Encodable)?) {
+  static func show(_ sentence: String, json: (any Encodable)?) throws {
     guard let json else { return print(VisibleText.of(sentence, lines: true)) }
-    self.show(json: json)
+    try self.show(json: json)
   }
 
-  static func show(json: any Encodable) {
+  static func show(json: any Encodable) throws {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    guard let data = try? encoder.encode(AnyEncodable(json)) else { return }
-    print(String(decoding: data, as: UTF8.self))
+    print(String(decoding: try encoder.encode(AnyEncodable(json)), as: UTF8.self))
   }
 
   private struct AnyEncodable: Encodable {

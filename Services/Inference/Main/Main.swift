@@ -26,7 +26,8 @@ struct Main: AsyncParsableCommand {
         to: try settings(EndpointSettings.rolloutRPC), service: "rollout", keys: keys)
       let disk = try ModelDisk(
         folder: try settings(InferenceSettings.data), trust: { try ModelTrust(path: trusted) },
-        source: ModelSource(registry: ModelRegistryService.Client(wrapping: registry.client)))
+        source: ModelSource(registry: ModelRegistryService.Client(wrapping: registry.client)),
+        vitals: context.vitals)
       var batching = Batcher.Configuration()
       batching.workers = try settings(InferenceSettings.workers)
       batching.largestBatch = try settings(InferenceSettings.largestBatch)

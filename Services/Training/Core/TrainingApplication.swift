@@ -21,7 +21,7 @@ package enum TrainingApplication {
       peers: Peers(
         ingest: IngestService.Client(wrapping: ingest.client),
         registry: ModelRegistryService.Client(wrapping: rollout.client)),
-      metrics: context.metrics, logger: logger,
+      metrics: context.metrics, vitals: context.vitals, logger: logger,
       publish: { progress in
         do {
           try await publisher.publish(progress, to: .training(job: progress.jobID))

@@ -48,7 +48,7 @@ package struct Alerts: AsyncParsableCommand {
         try await $0.alerts(includeResolved: all, atMost: limit, within: .seconds(30))
       }
       let rows = alerts.map(Row.init)
-      Listing(
+      try Listing(
         columns: [
           "alert", "name", "severity", "state", "by", "robot", "release", "since (UTC)", "summary", "remedy",
         ],
@@ -76,7 +76,7 @@ package struct Alerts: AsyncParsableCommand {
       let alert = try await self.options.withClients {
         try await $0.monitor.acknowledgeAlert(request, options: .within(.seconds(10)))
       }
-      Listing.show(
+      try Listing.show(
         "\(alert.name) is acknowledged by \(alert.acknowledgedBy)",
         json: self.options.json ? Self.json(alert) : nil)
     }

@@ -61,7 +61,7 @@ package struct Bench: AsyncParsableCommand {
           }
         }
       }
-      Listing(
+      try Listing(
         columns: ["process", "before MB", "after MB", "growth MB"],
         rows: rows.map { row in
           [row.beforeMegabytes, row.afterMegabytes, row.afterMegabytes - row.beforeMegabytes]

@@ -18,6 +18,6 @@ package struct Down: AsyncParsableCommand {
     try await Deadline.wait(for: "the fleet's process \(process) to end", limit: .seconds(15)) {
       kill(process, 0) != 0
     }
-    Listing.show("fleet is down", json: self.options.json ? ["process": process] : nil)
+    try Listing.show("fleet is down", json: self.options.json ? ["process": process] : nil)
   }
 }

@@ -50,7 +50,7 @@ extension Rollout {
           try await $0.rollout.listExperiments(.init(), options: .within(.seconds(10))).experiments
         }
         .map(ExperimentLine.init)
-        Listing(
+        try Listing(
           columns: ["experiment", "baseline", "candidate", "state", "trials", "decision", "explanation"],
           rows: rows.map {
             [$0.experiment, $0.baseline, $0.candidate, $0.state, $0.progress, $0.decision, $0.explanation]
@@ -72,7 +72,7 @@ extension Rollout {
           } _: {
             try await Self.follow(id, clients)
           }
-          Listing.show("\(id): \(ended.decision). \(ended.explanation)", json: options.json ? ended : nil)
+          try Listing.show("\(id): \(ended.decision). \(ended.explanation)", json: options.json ? ended : nil)
         }
       }
 
@@ -105,7 +105,7 @@ extension Rollout {
         let ended = try await self.options.withClients {
           ExperimentLine(try await $0.rollout.endExperiment(request, options: .within(.seconds(30))))
         }
-        Listing.show(
+        try Listing.show(
           "\(ended.experiment) is \(ended.state): \(ended.decision). \(ended.explanation)",
           json: self.options.json ? ended : nil)
       }

@@ -60,7 +60,7 @@ package struct Keys: AsyncParsableCommand {
 
     func run() async throws {
       let rows = KeyStore(folder: self.keys).authorized()
-      Listing(
+      try Listing(
         columns: ["name", "role", "public key"], rows: rows.map { [$0.name, $0.role.rawValue, $0.publicKey] }
       ).show(json: self.json ? rows : nil)
     }

@@ -27,7 +27,7 @@ package struct Models: AsyncParsableCommand {
         parameters: $0.parameters, optimizerSteps: $0.optimizerSteps, trainSeconds: $0.trainSeconds,
         metrics: $0.metrics, createdUnixNanos: $0.createdUnixNanos)
     }
-    Listing(
+    try Listing(
       columns: ["version", "parent", "tasks", "parameters", "steps", "seconds", "dataset", "created"],
       rows: rows.map {
         [

@@ -19,7 +19,7 @@ package struct Robots: AsyncParsableCommand {
         try await $0.monitor.listRobots(.init(), options: .within(.seconds(10))).robots
       }
       .map(RobotLine.init)
-      Self.listing(rows).show(json: self.options.json ? rows : nil)
+      try Self.listing(rows).show(json: self.options.json ? rows : nil)
     }
 
     static func listing(_ rows: [RobotLine]) -> Listing {

@@ -16,7 +16,7 @@ struct RobotDeed: Encodable, Sendable {
   /// - Throws: `ExitCode.failure` unless it is done with every robot, and known that these are all.
   static func show(_ deeds: RobotSelection.Answers<RobotDeed>, json: Bool) throws {
     let text = deeds.answers.map { "\($0.robot) \($0.detail)" }.joined(separator: "\n")
-    Listing.show(text, json: json ? deeds.answers : nil)
+    try Listing.show(text, json: json ? deeds.answers : nil)
     if let doubt = deeds.doubt { ProgressReport().line(doubt) }
     if deeds.doubt != nil || deeds.answers.contains(where: { !$0.done }) { throw ExitCode.failure }
   }

@@ -57,7 +57,7 @@ extension Robots {
         let work = WorkID.new("work")
         if whenResumed {
           try await dispatcher.leave(units, with: robots, work: work)
-          return Listing.show(
+          return try Listing.show(
             CommandHint.text(
               "\(work): \(units.count) trials are with \(robots.joined(separator: ", ")).",
               WorkNotes.hints(work), again: options.again),
@@ -119,7 +119,7 @@ extension Robots {
       let rest =
         (done.aborted > 0 ? "; \(done.aborted) were aborted and tried again" : "")
         + (done.givenUp > 0 ? "; \(done.givenUp) were given up: see the logs of the robots" : "")
-      Listing.show(
+      try Listing.show(
         "\(done.succeeded) of \(done.succeeded + done.failed) trials succeeded\(rest)",
         json: json ? done : nil)
       if done.givenUp > 0 { throw ExitCode.failure }

@@ -31,7 +31,7 @@ package struct Rollout: AsyncParsableCommand {
           reason: $0.reason, evidence: $0.evidence, robots: $0.robots, waiting: $0.waiting,
           createdUnixNanos: $0.createdUnixNanos)
       }
-      Listing(
+      try Listing(
         columns: ["release", "version", "before", "state", "robots", "waiting", "created", "reason"],
         rows: rows.map {
           [
@@ -54,7 +54,7 @@ package struct Rollout: AsyncParsableCommand {
         try await $0.rollout.getFleetVersions(.init(), options: .within(.seconds(10))).robots
       }
       .map { Row(robot: $0.robot, desired: $0.desired, reported: $0.reported, error: $0.error) }
-      Listing(
+      try Listing(
         columns: ["robot", "desired", "reported", "error"],
         rows: rows.map { [$0.robot, $0.desired, $0.reported, $0.error] }
       ).show(json: self.options.json ? rows : nil)
@@ -80,7 +80,7 @@ package struct Rollout: AsyncParsableCommand {
       let release = try await self.options.withClients {
         try await $0.rollout.createRelease(request, options: .within(.seconds(30)))
       }
-      Listing.show(
+      try Listing.show(
         CommandHint.text(
           "\(release.releaseID): \(release.version) for \(release.robots.joined(separator: ", "))",
           [
@@ -105,7 +105,7 @@ package struct Rollout: AsyncParsableCommand {
         try await $0.rollout.rollback(request, options: .within(.seconds(30)))
       }
       let previous = release.previousVersion.isEmpty ? "no model" : release.previousVersion
-      Listing.show(
+      try Listing.show(
         "\(release.releaseID) is taken back; its robots get \(previous)",
         json: self.options.json
           ? ["release": release.releaseID, "previous": release.previousVersion, "state": "\(release.state)"]
@@ -126,11 +126,17 @@ package struct Rollout: AsyncParsableCommand {
       let request = StartExperimentRequest(
         baseline: self.baseline, candidate: self.candidate, trialsPerArm: self.trials, alpha: self.alpha,
         requestID: UUID().uuidString)
-      let experiment = try await self.options.withClients {
-        try await $0.rollout.startExperiment(request, options: .within(.seconds(30)))
+      let options = self.options
+      let experiment = try await options.withClients { clients in
+        try await Following.run {
+          Following.unanswered(
+            "an experiment with \(request.candidate)", "fleet rollout experiments", options)
+        } _: {
+          try await clients.rollout.startExperiment(request, options: .within(.seconds(30)))
+        }
       }
       let robots = experiment.candidate?.robots.joined(separator: ", ") ?? ""
-      Listing.show(
+      try Listing.show(
         "\(experiment.experimentID): \(self.candidate) on \(robots). "
           + Experiments.howToEnd(experiment.experimentID, self.options),
         json: self.options.json ? ExperimentLine(experiment) : nil)

@@ -2,6 +2,7 @@ package import ArgumentParser
 import Foundation
 import Schemas
 import ServiceKit
+import Synchronization
 
 /// `fleet train`.
 package struct Train: AsyncParsableCommand {
@@ -44,14 +45,21 @@ package struct Train: AsyncParsableCommand {
       let start = request
       let options = self.options
       let detach = self.detach
+      let started = Mutex<String?>(nil)
       try await options.withClients { clients in
-        let job = try await clients.training.startTraining(start, options: .within(.seconds(30)))
-        guard !detach else {
-          return Listing.show(
-            "\(job.jobID) is queued. \(Train.howToEnd(job.jobID, options))",
-            json: options.json ? Row(job) : nil)
+        try await Following.run {
+          started.withLock { $0 }.map { Train.howToEnd($0, options) }
+            ?? Following.unanswered("a job for \(start.version)", "fleet train list", options)
+        } _: {
+          let job = try await clients.training.startTraining(start, options: .within(.seconds(30)))
+          started.withLock { $0 = job.jobID }
+          guard !detach else {
+            return try Listing.show(
+              "\(job.jobID) is queued. \(Train.howToEnd(job.jobID, options))",
+              json: options.json ? Row(job) : nil)
+          }
+          try await Train.finish(job.jobID, clients, options)
         }
-        try await Train.follow(job.jobID, clients, options)
       }
     }
   }
@@ -82,18 +90,14 @@ package struct Train: AsyncParsableCommand {
       again: options.again)
   }
 
-  /// Follows a job until it ends.
-  /// - Throws: ``FleetError`` where it made no model, and after Ctrl-C.
-  static func follow(_ job: String, _ clients: FleetClients, _ options: FleetOptions) async throws {
+  /// Waits for a job's model, and tells it.
+  /// - Throws: ``FleetError`` where it made none.
+  private static func finish(_ job: String, _ clients: FleetClients, _ options: FleetOptions) async throws {
     let models = ModelWork(clients: clients, progress: ProgressReport(), longestTraining: .seconds(86_400))
-    try await Following.run {
-      Self.howToEnd(job, options)
-    } _: {
-      let manifest = try await models.finish(job)
-      Listing.show(
-        "model \(manifest.version) is registered",
-        json: options.json ? ["job": job, "version": manifest.version] : nil)
-    }
+    let manifest = try await models.finish(job)
+    try Listing.show(
+      "model \(manifest.version) is registered",
+      json: options.json ? ["job": job, "version": manifest.version] : nil)
   }
 
   struct Watch: AsyncParsableCommand {
@@ -103,7 +107,13 @@ package struct Train: AsyncParsableCommand {
 
     func run() async throws {
       let (job, options) = (self.job, self.options)
-      try await options.withClients { try await Train.follow(job, $0, options) }
+      try await options.withClients { clients in
+        try await Following.run {
+          Train.howToEnd(job, options)
+        } _: {
+          try await Train.finish(job, clients, options)
+        }
+      }
     }
   }
 
@@ -116,7 +126,7 @@ package struct Train: AsyncParsableCommand {
         try await $0.training.listJobs(.init(), options: .within(.seconds(10))).jobs
       }
       .map(Row.init)
-      Listing(
+      try Listing(
         columns: ["job", "version", "state", "step", "train loss", "validation loss", "error"],
         rows: rows.map {
           [
@@ -148,7 +158,7 @@ package struct Train: AsyncParsableCommand {
         return try await models.follow(job)
       }
       let state = ended.progress?.state ?? .unspecified
-      Listing.show(
+      try Listing.show(
         state == .cancelled ? "\(job) is cancelled" : "\(job) was \(state) already",
         json: options.json ? Row(ended) : nil)
     }

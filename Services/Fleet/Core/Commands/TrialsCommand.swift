@@ -68,7 +68,7 @@ package struct Trials: AsyncParsableCommand {
           model: header.modelVersion, outcome: "\(trial.end?.outcome ?? .unspecified)",
           steps: trial.end?.steps ?? 0, quarantined: trial.reasons, storedUnixNanos: trial.storedUnixNanos)
       }
-      Listing(
+      try Listing(
         columns: ["robot", "trial", "task", "mode", "model", "outcome", "steps", "stored", "quarantined"],
         rows: rows.map {
           [
@@ -108,7 +108,7 @@ package struct Trials: AsyncParsableCommand {
           task: key[0], model: key[1], mode: key[2], successes: successes, trials: trials,
           low: interval.lowerBound, high: interval.upperBound)
       }
-      Listing(
+      try Listing(
         columns: ["task", "model", "mode", "success", "95 % interval"],
         rows: rows.map {
           [

@@ -47,7 +47,7 @@ package struct Work: AsyncParsableCommand {
       let (lines, silent) = try await self.options.withClients { clients in
         await Work.open(clients, robots: robot.isEmpty ? clients.robotNames : robot)
       }
-      Listing(
+      try Listing(
         columns: ["work", "order", "robot", "task", "mode", "state", "trials"],
         rows: lines.map { [$0.work, $0.order, $0.robot, $0.task, $0.mode, $0.state, "\($0.trials)"] }
       ).show(json: self.options.json ? lines : nil)
@@ -70,7 +70,7 @@ package struct Work: AsyncParsableCommand {
         } _: {
           try await Self.follow(work, clients, again: options.again)
         }
-        Listing.show(
+        try Listing.show(
           "\(work) is done: \(counts["stored"] ?? 0) trials of what robots still had were stored, "
             + "\(counts["succeeded"] ?? 0) succeeded", json: options.json ? counts : nil)
       }
@@ -152,7 +152,7 @@ package struct Work: AsyncParsableCommand {
         return "\(row.robot): \(row.dropped) trials are dropped\(running)"
       }
       let nothing = work.map { "No robot has work '\($0)'." } ?? "No robot has any work."
-      Listing.show(
+      try Listing.show(
         words.isEmpty ? nothing : words.joined(separator: "\n"), json: self.options.json ? rows : nil)
       if let doubt = answers.doubt { ProgressReport().line(doubt) }
       let found = rows.contains { $0.dropped + $0.running > 0 }

@@ -1,4 +1,5 @@
 import Foundation
+import Storage
 import Synchronization
 
 /// One run of a fleet in the foreground: signals, the process file, and an end that leaves nothing behind.
@@ -9,13 +10,9 @@ package enum FleetSession {
     _ fleet: LocalFleet, progress: ProgressReport,
     _ body: @escaping @Sendable (Supervisor) async throws -> Result
   ) async throws -> Result {
-    if let process = Self.runningProcess(fleet.layout) {
-      throw FleetError(
-        .alreadyRunning,
-        "A fleet runs in \(fleet.layout.data.path) already (process \(process)). End it with: fleet down --data \(CommandHint.quoted(fleet.layout.data.path))"
-      )
-    }
     try fleet.layout.makeFolders()
+    let lock = try Self.lock(fleet.layout)
+    defer { withExtendedLifetime(lock) {} }
     try Data("\(getpid())".utf8).write(to: fleet.layout.processFile, options: .atomic)
     let supervisor = Supervisor(layout: fleet.layout) { progress.line($0) }
     let work = Task {
@@ -28,6 +25,19 @@ package enum FleetSession {
     signals.end()
     try? FileManager.default.removeItem(at: fleet.layout.processFile)
     return try result.get()
+  }
+
+  /// One fleet owns a folder: the kernel decides which of two that come at once.
+  private static func lock(_ layout: FleetLayout) throws -> FolderLock {
+    do throws(StorageError) {
+      return try FolderLock(folder: layout.data.path, owner: "fleet")
+    } catch  where error.code == .inUse {
+      let process = Self.runningProcess(layout).map { " (process \($0))" } ?? ""
+      throw FleetError(
+        .alreadyRunning,
+        "A fleet runs in \(layout.data.path) already\(process). End it with: fleet down --data \(CommandHint.quoted(layout.data.path))"
+      )
+    }
   }
 
   /// The process of the `fleet up` of a folder; nil where none runs.

@@ -56,23 +56,31 @@ package final class ModelCache: Sendable {
       defer { state.nextWaiter += 1 }
       return state.nextWaiter
     }
-    return try await withTaskCancellationHandler {
+    guard let deadline else { return try await self.wait(version, id) }
+    return try await withThrowingTaskGroup(of: ServedModel?.self) { group in
+      defer { group.cancelAll() }
+      group.addTask { try await self.wait(version, id) }
+      group.addTask {
+        try await Task.sleep(until: deadline)
+        return nil
+      }
+      guard let model = try await group.next() ?? nil else {
+        throw InferenceError(.expired, "Model '\(version)' is still being loaded; ask again.")
+      }
+      return model
+    }
+  }
+
+  private func wait(_ version: String, _ id: UInt64) async throws -> ServedModel {
+    try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { waiter in
         switch self.enter(version, id, waiter) {
         case .done(let result): waiter.resume(with: result)
-        case .wait(let startsLoading):
-          if startsLoading { Task { await self.load(version) } }
-          guard let deadline else { return }
-          // Weak: a cache that nobody uses need not outlive the longest deadline.
-          Task { [weak self] in
-            try? await Task.sleep(until: deadline)
-            self?.giveUp(
-              version, id, InferenceError(.expired, "Model '\(version)' is still being loaded; ask again."))
-          }
+        case .wait(let startsLoading): if startsLoading { Task { await self.load(version) } }
         }
       }
     } onCancel: {
-      self.giveUp(version, id, CancellationError())
+      self.giveUp(version, id)
     }
   }
 
@@ -143,7 +151,8 @@ package final class ModelCache: Sendable {
     for waiter in waiters.values { waiter.resume(with: result) }
   }
 
-  private func giveUp(_ version: String, _ id: UInt64, _ error: any Error) {
-    self.state.withLock { $0.loading[version]?.removeValue(forKey: id) }?.resume(throwing: error)
+  private func giveUp(_ version: String, _ id: UInt64) {
+    self.state.withLock { $0.loading[version]?.removeValue(forKey: id) }?.resume(
+      throwing: CancellationError())
   }
 }

@@ -1,6 +1,7 @@
 package import Artifacts
 import Policy
 import Schemas
+package import ServiceKit
 import Storage
 
 /// Models on this machine's disk, ready to act.
@@ -13,15 +14,20 @@ package actor ModelDisk {
 
   private let cabinet: ModelCabinet
   private let source: ModelSource
+  private let vitals: Vitals
 
-  /// - Parameter trust: asked at every load, because training makes its key at its own first start.
+  /// - Parameters:
+  ///   - trust: asked at every load, because training makes its key at its own first start.
+  ///   - vitals: told of a disk that keeps no model.
   /// - Throws: ``ArtifactError`` `.fileSystem`.
   package init(
-    folder: String, trust: @escaping @Sendable () throws -> ModelTrust, source: ModelSource
+    folder: String, trust: @escaping @Sendable () throws -> ModelTrust, source: ModelSource,
+    vitals: Vitals
   ) throws {
     self.cabinet = try ModelCabinet(
       folder: folder, kept: Self.keptVersions, executor: self.executor, trust: trust)
     self.source = source
+    self.vitals = vitals
   }
 
   /// A version ready to act.
@@ -31,7 +37,7 @@ package actor ModelDisk {
     guard Names.isValid(version) else {
       throw InferenceError(.invalid, "'\(version.prefix(64))' is no version of a model.")
     }
-    let model = try await self.cabinet.model(version, from: self.source.fetch)
+    let model = try await self.fetch(version)
     let engine = try InferenceEngine(manifest: model.manifest, files: model.files)
     // The first answer prepares LibTorch's kernels for this network; a robot should not wait for that.
     let side = UInt32(engine.configuration.imageSize)
@@ -43,6 +49,17 @@ package actor ModelDisk {
       _ = try engine.actions(for: [engine.prepare(blank)])
     }
     return ServedModel(manifest: model.manifest, engine: engine)
+  }
+
+  private func fetch(_ version: String) async throws -> ModelCabinet.Model {
+    do {
+      let model = try await self.cabinet.model(version, from: self.source.fetch)
+      self.vitals.recover("models")
+      return model
+    } catch let error as ArtifactError where [.diskFull, .fileSystem].contains(error.code) {
+      self.vitals.fail("models", error.message)
+      throw error
+    }
   }
 
   private func newest() async throws -> String {

@@ -1,61 +1,89 @@
 internal import Artifacts
 internal import Foundation
-internal import Logging
 internal import Schemas
+internal import ServiceKit
 internal import Storage
 
-/// Jobs on disk, each a folder: `job` (a TrainingJob), `snapshot` (its name), `checkpoint`. What is written is whole or old.
+/// Jobs on disk, each a folder: `job` (a TrainingJob with its checksum), `snapshot` (its name), `checkpoint`, and `cancelled`
+/// once somebody wants no model. What is written is whole or old.
 struct JobStore: Sendable {
   /// Jobs that are remembered; the oldest that have ended are deleted.
   static let maximumJobs = 500
   /// Bytes of a checkpoint that is read.
   static let maximumCheckpointBytes = 4 << 30
 
+  private static let maximumJobBytes = 4 << 20
+
   let folder: String
+  private let vitals: Vitals
   private let lock: FolderLock
 
+  /// - Parameter vitals: told of jobs that cannot be read, and whether the disk takes what is written.
   /// - Throws: `StorageError` `.inUse` where another training process owns the folder.
-  init(folder: String) throws {
+  init(folder: String, vitals: Vitals) throws {
     self.folder = folder
+    self.vitals = vitals
     self.lock = try FolderLock(folder: folder, owner: "training")
   }
 
   func save(_ job: TrainingJob) throws {
+    let bytes: [UInt8] = job.serializedBytes()
     let path = "\(self.folder)/\(job.jobID)"
-    try SystemDisk().makeFolder(path)
-    try DurableFile.write(job.serializedBytes(), to: "\(path)/job")
+    try self.writing { () throws(StorageError) in
+      try SystemDisk().makeFolder(path)
+      try CheckedFile.write(bytes, to: "\(path)/job")
+    }
   }
 
-  /// Every job, oldest first. One whose file cannot be read has failed and says so; the file is kept as `job.damaged`. A folder
-  /// without such a file is none of a job.
-  func load(logger: Logger) -> [TrainingJob] {
-    let names = (try? SystemDisk().names(in: self.folder)) ?? []
-    return names.sorted().compactMap { name in
-      guard (try? SystemDisk().isFolder("\(self.folder)/\(name)")) == true else { return nil }
-      let path = "\(self.folder)/\(name)/job"
+  /// Every job, oldest first. One that cannot be read stays as it is.
+  /// - Returns: the jobs, and a sentence about each that cannot be read.
+  /// - Throws: `StorageError` where the folder cannot be read.
+  func load() throws(StorageError) -> (jobs: [TrainingJob], damages: [String]) {
+    var jobs: [TrainingJob] = []
+    var damages: [String] = []
+    for name in try SystemDisk().names(in: self.folder).sorted() {
+      let path = "\(self.folder)/\(name)"
+      guard try SystemDisk().isFolder(path) else { continue }
       do {
-        let job = try TrainingJob(serializedBytes: DurableFile.read(path, limit: 4 << 20))
-        guard job.jobID == name else {
-          throw TrainingError(.storage, "It is of job '\(job.jobID.prefix(128))'.")
-        }
-        return job
+        let bytes = try CheckedFile.read("\(path)/job", limit: Self.maximumJobBytes)
+        jobs.append(try TrainingJob(serializedBytes: bytes))
       } catch let error as StorageError where error.code == .notFound {
-        return nil
+        // A kill came before the job was taken.
       } catch {
-        logger.error("a job cannot be read", metadata: ["file": "\(path)", "error": "\(error)"])
-        let job = TrainingJob(
-          jobID: name,
-          progress: TrainingProgress(
-            jobID: name, version: String(name.drop { $0 != "-" }.dropFirst()), state: .failed,
-            error: "\(path) cannot be read and is kept as job.damaged (\(error)). Start the job again."))
-        if rename(path, path + ".damaged") == 0 { try? self.save(job) }
-        return job
+        damages.append(
+          "The job in \(path) cannot be read (\(error)). Training goes on without it and leaves it as it is: mend or "
+            + "delete that folder, then start training again.")
       }
+    }
+    self.vitals.hold("jobs", damages)
+    return (jobs, damages)
+  }
+
+  /// Keeps that nobody wants a job's model.
+  func cancel(_ job: String) throws {
+    try self.writing { () throws(StorageError) in
+      try DurableFile.write([UInt8](), to: "\(self.folder)/\(job)/cancelled")
+    }
+  }
+
+  func isCancelled(_ job: String) -> Bool {
+    FileManager.default.fileExists(atPath: "\(self.folder)/\(job)/cancelled")
+  }
+
+  private func writing(_ body: () throws(StorageError) -> Void) throws(StorageError) {
+    do throws(StorageError) {
+      try body()
+      self.vitals.recover("job store")
+    } catch {
+      self.vitals.fail("job store", error.message)
+      throw error
     }
   }
 
   func saveSnapshot(_ name: String, of job: String) throws {
-    try DurableFile.write(Array(name.utf8), to: "\(self.folder)/\(job)/snapshot")
+    try self.writing { () throws(StorageError) in
+      try DurableFile.write(Array(name.utf8), to: "\(self.folder)/\(job)/snapshot")
+    }
   }
 
   func snapshot(of job: String) -> String? {
@@ -64,7 +92,9 @@ struct JobStore: Sendable {
   }
 
   func saveCheckpoint(_ bytes: [UInt8], of job: String) throws {
-    try DurableFile.write(bytes, to: "\(self.folder)/\(job)/checkpoint")
+    try self.writing { () throws(StorageError) in
+      try DurableFile.write(bytes, to: "\(self.folder)/\(job)/checkpoint")
+    }
   }
 
   func checkpoint(of job: String) -> [UInt8]? {

@@ -28,13 +28,16 @@ package actor TrainingJobs: Service {
   /// Words for the fleet, in order; a fleet that does not listen loses old ones.
   private let outbox: (words: AsyncStream<TrainingProgress>, put: AsyncStream<TrainingProgress>.Continuation)
 
-  /// - Parameter publish: tells the fleet about progress; must not wait long.
+  /// - Parameters:
+  ///   - vitals: told of jobs that cannot be read, and of a disk that takes none.
+  ///   - publish: tells the fleet about progress; must not wait long.
   /// - Throws: ``Artifacts/ArtifactError`` where the folder or the key cannot be used.
   package init(
-    settings: TrainingSettings.Values, peers: Peers, metrics: MetricsRegistry, logger: Logger,
+    settings: TrainingSettings.Values, peers: Peers, metrics: MetricsRegistry, vitals: Vitals,
+    logger: Logger,
     publish: @escaping @Sendable (TrainingProgress) async -> Void
   ) throws {
-    let store = try JobStore(folder: "\(settings.data)/jobs")
+    let store = try JobStore(folder: "\(settings.data)/jobs", vitals: vitals)
     let shelf = try ModelShelf(
       folder: "\(settings.data)/models", key: SigningKey.loadOrCreate(at: settings.key), peers: peers)
     self.store = store
@@ -47,7 +50,9 @@ package actor TrainingJobs: Service {
       of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(256))
     self.outbox = (words, put)
     self.pipeline = JobPipeline(peers: peers, shelf: shelf, store: store, settings: settings, logger: logger)
-    for job in store.load(logger: logger) {
+    let (jobs, damages) = try store.load()
+    for damage in damages { logger.error("damaged job", metadata: ["error": "\(damage)"]) }
+    for job in jobs {
       self.jobs[job.jobID] = job
       if !job.hasEnded { self.waiting.append(job.jobID) }
     }
@@ -60,8 +65,8 @@ package actor TrainingJobs: Service {
   package func start(_ request: StartTrainingRequest) async throws -> TrainingJob {
     if let same = self.job(making: request.version), same.request == request { return same }
     try await self.validate(request)
-    // What a job left that was ended before it could tidy up is no part of this one.
-    if self.job(making: request.version) == nil { try? await self.shelf.forget(request.version) }
+    // Nobody has it, and nobody makes it: a model that is kept here is of a job that made none, or was lost.
+    if self.job(making: request.version) == nil { try await self.shelf.forget(request.version) }
     guard !self.isEnding else { throw TrainingError(.interrupted, "Training is ending; ask again later.") }
     guard self.waiting.count < Self.maximumWaiting else {
       throw TrainingError(.busy, "\(self.waiting.count) jobs wait already; ask again when some are done.")
@@ -97,14 +102,12 @@ package actor TrainingJobs: Service {
 
   package func list() -> [TrainingJob] { self.jobs.keys.sorted().compactMap { self.jobs[$0] } }
 
-  /// Ends a job without a model, also over a restart. A job that has ended stays what it is.
+  /// Ends a job without a model; kept before it is answered. A job that has ended stays what it is.
   /// - Throws: ``TrainingError`` `.notFound`; `.storage` where the disk does not keep it: then the job goes on.
   package func cancel(_ id: String) throws -> TrainingJob {
     let job = try self.job(id)
     guard !job.hasEnded else { return job }
-    var cancelled = job
-    cancelled.progress?.state = .cancelled
-    do { try self.store.save(cancelled) } catch {
+    do { try self.store.cancel(id) } catch {
       throw TrainingError(.storage, "Job \(id) goes on: its cancellation cannot be kept.", cause: error)
     }
     if let running = self.running, running.id == id {
@@ -209,6 +212,7 @@ package actor TrainingJobs: Service {
   private func perform(_ id: String) async {
     guard let job = self.jobs[id] else { return }
     let control = JobControl()
+    if self.store.isCancelled(id) { control.request(.cancelled) }
     let (progress, continuation) = AsyncStream.makeStream(
       of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(64))
     let pipeline = self.pipeline
