@@ -128,6 +128,31 @@ private struct Registry: Sendable {
     #expect(await keeper.lastGood(self.memory("v1", 2)) != nil, "and keeps what it has")
   }
 
+  @Test func `what it acted with does not come back as other content, though nobody ever named it`()
+    async throws
+  {
+    let keeper = try self.keeper()
+    let held = HeldModel()
+    for number in 1...2 {
+      try self.registry.add("v\(number)", serial: UInt64(number), content: UInt8(number))
+      held.install(try await self.install("v\(number)", in: keeper, memory: held.memory))
+    }
+    // It has only that many on its disk.
+    try FileManager.default.removeItem(atPath: self.folder.path + "/models/manifests/v1")
+    try self.registry.add("v1", serial: 9, content: 9)
+    #expect(
+      await self.code { _ = try await self.install("v1", in: keeper, memory: held.memory) } == .otherContent)
+    // One whose agent kept no contents knows that of the model that it acts with.
+    let restarted = HeldModel()
+    let v2 = await keeper.lastGood(self.memory("v2", 2))
+    restarted.restore(self.memory("v2", 2), v2)
+    try self.registry.add("v2", serial: 9, content: 9)
+    try self.damage("manifests/v2")
+    #expect(
+      await self.code { _ = try await self.install("v2", in: keeper, memory: restarted.memory) }
+        == .otherContent)
+  }
+
   @Test func mendsWhatTheDiskDamagedAlsoWhereTwoVersionsShareIt() async throws {
     try self.registry.add("v1", content: 9)
     try self.registry.add("v2", serial: 2, content: 9)

@@ -226,10 +226,52 @@ import Testing
     #expect(code(6, 1, [2]) == .otherContent)
   }
 
+  @Test func `what it acted with or was named stays the content of its version`() throws {
+    var memory = VersionMemory()
+    _ = memory.follow(self.desired("v1", 1, epoch: 1), from: .answer)
+    memory.acts(with: "v1", sha256: [1], serial: 5)
+    _ = memory.follow(self.desired("v2", 2, epoch: 1, pin: [2]), from: .answer)
+    _ = memory.follow(self.desired("v3", 3, epoch: 1, pin: [3]), from: .answer)
+    memory.acts(with: "v3", sha256: [3], serial: 5)
+    for memory in [memory, try VersionMemory(bytes: memory.bytes)] {
+      func code(_ version: String, _ hash: UInt8, pin: [UInt8] = []) -> ArtifactError.Code? {
+        do throws(ArtifactError) {
+          let desired = self.desired(version, 4, epoch: 1, pin: pin)
+          try memory.check(ModelManifest(version: version, serial: 5), [hash], for: desired)
+          return nil
+        } catch { return error.code }
+      }
+      for number in UInt8(1)...3 {
+        #expect(code("v\(number)", number) == nil)
+        #expect(code("v\(number)", 9) == .otherContent)
+        #expect(code("v\(number)", 9, pin: [9]) == nil, "who names the content decides")
+      }
+      #expect(code("v4", 9) == nil)
+    }
+    // Only what is named brings an older model back.
+    let old = ModelManifest(version: "v1", serial: 4)
+    let error = #expect(throws: ArtifactError.self) {
+      try memory.check(old, [1], for: self.desired("v1", 4, epoch: 1))
+    }
+    #expect(error?.code == .tooOld)
+    for number in 0..<1_000 {
+      let version = String(repeating: "v", count: 60) + "\(number)"
+      memory.acts(with: version, sha256: [UInt8](repeating: UInt8(number % 256), count: 32), serial: 5)
+    }
+    #expect(try memory.bytes.count < VersionMemory.maximumBytes / 2)
+  }
+
+  @Test func `a memory of an agent that kept no contents is read`() throws {
+    let json = Array(#"{"current":"v1","desired":"","highestSerial":7}"#.utf8)
+    let bytes = Array(Digest.hex(Digest.sha256(json)).utf8) + [UInt8(ascii: "\n")] + json
+    let memory = try VersionMemory(bytes: bytes)
+    #expect(memory.current == "v1" && memory.highestSerial == 7)
+  }
+
   @Test func isTheSameAfterARestartAndKnowsWhenItIsDamaged() throws {
     var memory = VersionMemory()
     _ = memory.follow(self.desired("v2", 9, epoch: 3, pin: [1, 2]), from: .answer)
-    memory.acts(with: "v2", serial: 12)
+    memory.acts(with: "v2", sha256: [1, 2], serial: 12)
     let bytes = try memory.bytes
     #expect(try VersionMemory(bytes: bytes) == memory)
     for index in bytes.indices where index != 64 {

@@ -1,4 +1,5 @@
 import Bus
+import Foundation
 import GRPCCore
 import Logging
 import Schemas
@@ -114,6 +115,78 @@ struct PinTests {
         #expect(!now.remove && now.version == was.version && now.manifestSha256 == was.manifestSha256)
       }
     }
+  }
+
+  @Test func `a version whose pin and content are gone is told, and is never released again`() async throws {
+    _ = try await self.release()
+    try self.spoil("pin", delete: true)
+    try FileManager.default.removeItem(atPath: "\(self.folder.path)/rollout/models")
+    let (vitals, folder) = (Vitals(), "\(self.folder.path)/rollout")
+    do {
+      let rollout = try Rollout(
+        store: RolloutStore(folder: folder), metrics: MetricsRegistry(), vitals: vitals,
+        logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+      try await rollout.pinReleased { _ in nil }
+      let lost = try #require(vitals.broken.first)
+      #expect(lost.reason.contains("v1, v2") && lost.reason.contains("Release another version"))
+    }
+    // Something else comes under the old names, and something new. A restart makes no difference.
+    let other = try (
+      self.maker.make("v1", seed: 8), self.maker.make("v2", seed: 9), self.maker.make("v3", seed: 3)
+    )
+    for isRestarted in [false, true] {
+      try await self.withRollout { rollout, client in
+        if !isRestarted {
+          for model in [other.0, other.1, other.2] { _ = try await register(model, with: client) }
+        }
+        let desired = try await rollout.getDesiredVersion(GetDesiredVersionRequest(robot: "a"))
+        #expect(["v1", "v2"].contains(desired.version) && desired.manifestSha256.isEmpty)
+        let experiment = StartExperimentRequest(baseline: "v3", candidate: "v2", trialsPerArm: 5, seed: 1)
+        let refusals = [
+          await #expect(throws: RPCError.self) {
+            _ = try await rollout.createRelease(CreateReleaseRequest(version: "v1"))
+          },
+          await #expect(throws: RPCError.self) { _ = try await rollout.startExperiment(experiment) },
+        ]
+        for refusal in refusals {
+          #expect(refusal?.code == .alreadyExists)
+          #expect(refusal?.message.contains("as another version") == true)
+        }
+      }
+    }
+    try await self.withRollout { rollout, _ in
+      let running = try await rollout.listExperiments(ListExperimentsRequest()).experiments
+      for experiment in running {
+        _ = try await rollout.rollback(RollbackRequest(releaseID: experiment.releaseIDCandidate))
+      }
+      _ = try await rollout.createRelease(CreateReleaseRequest(version: "v3"))
+    }
+    let rollout = try Rollout(
+      store: RolloutStore(folder: folder), metrics: MetricsRegistry(), vitals: vitals,
+      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    try await rollout.tick()
+    #expect(vitals.broken.isEmpty, "no robot has it any more")
+    // What takes them back there brings the alert back.
+    try await rollout.change { state, occasion throws(RolloutError) in
+      let release = state.releases.values.first { $0.version == "v3" }
+      try state.rollBack(
+        release?.id ?? "", reason: "", alertID: "", evidence: "", salt: occasion.salt, now: occasion.now)
+    }
+    try await rollout.tick()
+    #expect(vitals.broken.first?.reason.contains("v1") == true)
+  }
+
+  @Test func `a registry that cannot be read for a moment loses no content`() async throws {
+    struct Unreadable: Error {}
+    _ = try await self.release()
+    try self.spoil("pin", delete: true)
+    let rollout = try Rollout(
+      store: RolloutStore(folder: "\(self.folder.path)/rollout"), metrics: MetricsRegistry(),
+      vitals: Vitals(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    try await rollout.pinReleased { _ in throw Unreadable() }
+    #expect(await rollout.snapshot.unpinned == ["v1", "v2"])
+    try await rollout.pinReleased { _ in String(repeating: "a", count: 64) }
+    #expect(await rollout.snapshot.unpinned.isEmpty)
   }
 
   @Test func `a damaged record is told with its file until somebody took note`() async throws {

@@ -8,6 +8,12 @@ package final class HeldModel: Sendable {
     var installed: ModelKeeper.Installed?
     var memory = VersionMemory()
     var installError = ""
+
+    mutating func remember() {
+      self.memory.acts(
+        with: self.installed?.policy.version ?? "", sha256: self.installed?.sha256 ?? [],
+        serial: self.installed?.serial ?? 0)
+    }
   }
 
   private let state = Mutex(State())
@@ -38,7 +44,10 @@ package final class HeldModel: Sendable {
 
   /// Takes up what an earlier agent left.
   package func restore(_ memory: VersionMemory, _ installed: ModelKeeper.Installed?) {
-    self.state.withLock { $0 = State(installed: installed, memory: memory) }
+    self.state.withLock { state in
+      state = State(installed: installed, memory: memory)
+      if installed != nil { state.remember() }
+    }
     self.changed.notify()
   }
 
@@ -58,7 +67,7 @@ package final class HeldModel: Sendable {
   package func install(_ installed: ModelKeeper.Installed?) {
     self.state.withLock { state in
       state.installed = installed
-      state.memory.acts(with: installed?.policy.version ?? "", serial: installed?.serial ?? 0)
+      state.remember()
       state.installError = ""
     }
     self.changed.notify()

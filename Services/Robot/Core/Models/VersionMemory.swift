@@ -10,7 +10,7 @@ package import Schemas
 /// - A model whose serial is below the highest that it ever trusted is installed only where what it follows names that content
 ///   by its hash. So a rollback brings an older model back, and nobody else can.
 /// - A model whose content is not the one that was named is refused, whatever its version and signature say. An order that
-///   names none says nothing of it: where the same version was named by its content before, that stays its content.
+///   names none says nothing of it: what the version was named by last, or acted with, stays its content.
 package struct VersionMemory: Sendable, Hashable {
   /// How word of a desired version came.
   package enum Source: Sendable { case answer, publication }
@@ -20,6 +20,11 @@ package struct VersionMemory: Sendable, Hashable {
   /// Version that it acted with last; empty for none.
   package private(set) var current = ""
   package private(set) var highestSerial: UInt64 = 0
+  /// The content of versions that it was named, or acted with, latest last.
+  private var contents: [VersionContent] = []
+
+  /// Versions whose content is remembered: many more than an operator goes back to.
+  static let rememberedContents = 64
 
   package init() {}
 
@@ -41,14 +46,25 @@ package struct VersionMemory: Sendable, Hashable {
     if desired.version == known.version, desired.manifestSha256.isEmpty {
       self.desired.manifestSha256 = known.manifestSha256
     }
+    self.note(desired.version, desired.manifestSha256)
     return true
   }
 
+  private mutating func note(_ version: String, _ sha256: [UInt8]) {
+    guard !sha256.isEmpty else { return }
+    self.contents.removeAll { $0.version == version }
+    self.contents.append(VersionContent(version: version, sha256: Data(sha256)))
+    self.contents = self.contents.suffix(Self.rememberedContents)
+  }
+
   /// Notes what the robot acts with from now on.
-  /// - Parameter serial: of its manifest; 0 for no model.
-  package mutating func acts(with version: String, serial: UInt64) {
+  /// - Parameters:
+  ///   - sha256: of its manifest; empty where nobody knows it.
+  ///   - serial: of its manifest; 0 for no model.
+  package mutating func acts(with version: String, sha256: [UInt8] = [], serial: UInt64) {
     self.current = version
     self.highestSerial = max(self.highestSerial, serial)
+    self.note(version, sha256)
   }
 
   /// Whether a model that somebody trusted signed is the one that is wanted.
@@ -58,11 +74,13 @@ package struct VersionMemory: Sendable, Hashable {
     throws(ArtifactError)
   {
     let pin = desired.manifestSha256
-    guard pin.isEmpty || pin == sha256 else {
+    let known = self.contents.first { $0.version == manifest.version }.map { [UInt8]($0.sha256) }
+    let content = pin.isEmpty ? known ?? sha256 : pin
+    guard content == sha256 else {
       throw ArtifactError(
         .otherContent,
-        "Model \(manifest.version) has manifest \(Digest.hex(sha256.prefix(6)))…; the release names "
-          + "\(Digest.hex(pin.prefix(6)))…. Release what is registered, under a version of its own.")
+        "Model \(manifest.version) has manifest \(Digest.hex(sha256.prefix(6)))…, and \(Digest.hex(content.prefix(6)))… "
+          + "is its content. Release what is registered, under a version of its own.")
     }
     guard !pin.isEmpty || manifest.serial >= self.highestSerial else {
       throw ArtifactError(
@@ -73,6 +91,13 @@ package struct VersionMemory: Sendable, Hashable {
   }
 }
 
+/// What a version is: no other content is taken for it.
+private struct VersionContent: Sendable, Hashable, Codable {
+  var version: String
+  /// Of its manifest.
+  var sha256: Data
+}
+
 // MARK: As a file
 
 extension VersionMemory {
@@ -80,6 +105,8 @@ extension VersionMemory {
     var desired: Data
     var current: String
     var highestSerial: UInt64
+    /// Nil in what an older agent left.
+    var contents: [VersionContent]?
   }
 
   /// Bytes of the largest file.
@@ -92,7 +119,7 @@ extension VersionMemory {
       encoder.outputFormatting = .sortedKeys
       let content = Content(
         desired: Data(self.desired.serializedBytes()), current: self.current,
-        highestSerial: self.highestSerial)
+        highestSerial: self.highestSerial, contents: self.contents)
       let json = [UInt8](try encoder.encode(content))
       return Array(Digest.hex(Digest.sha256(json)).utf8) + [UInt8(ascii: "\n")] + json
     }
@@ -108,5 +135,6 @@ extension VersionMemory {
     self.desired = try DesiredVersion(serializedBytes: [UInt8](content.desired))
     self.current = content.current
     self.highestSerial = content.highestSerial
+    self.contents = content.contents ?? []
   }
 }

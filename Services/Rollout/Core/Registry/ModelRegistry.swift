@@ -121,9 +121,15 @@ package actor ModelRegistry {
 
   package func contains(_ version: String) -> Bool { (try? self.store.manifest(of: version)) != nil }
 
-  /// SHA-256 in hex of a version's manifest; nil where it is not registered.
-  package func manifestHash(of version: String) -> String? {
-    (try? self.store.manifest(of: version)).map { Digest.hex($0.sha256) }
+  /// SHA-256 in hex of a version's manifest; nil where none is registered, or none that is whole.
+  /// - Throws: `ArtifactError` `.fileSystem` where the disk does not say.
+  package func manifestHash(of version: String) throws(ArtifactError) -> String? {
+    do throws(ArtifactError) {
+      return Digest.hex(try self.store.manifest(of: version).sha256)
+    } catch {
+      if error.code == .fileSystem { throw error }
+      return nil
+    }
   }
 
   /// Oldest first. One that the disk damaged is left out: it can be registered again.

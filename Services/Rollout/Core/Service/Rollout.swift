@@ -38,6 +38,7 @@ package actor Rollout {
 
   private static let database = "database"
   private static let records = "records"
+  private static let contents = "contents"
 
   /// - Parameter vitals: told of a database that cannot be written.
   /// - Throws: ``RolloutError`` `.storage` where the state cannot be read.
@@ -150,28 +151,51 @@ package actor Rollout {
       help: "Robots that do not act yet with what is desired.")
   }
 
-  /// Pins every version that was released and has no pin to what is registered, so that it never gets other content.
-  /// - Parameter content: SHA-256 in hex of a registered version's manifest; nil where it is not registered.
+  /// Pins every version that was released and has no pin to what is registered, so that it never gets other content. What is not
+  /// registered is lost: whatever comes under its name from now on may be something else.
+  /// - Parameter content: SHA-256 in hex of a registered version's manifest; nil where it is not registered. Where it throws, the
+  ///   version is left for the next start.
   /// - Throws: ``RolloutError`` `.storage`.
-  package func pinReleased(_ content: (String) async -> String?) async throws(RolloutError) {
+  package func pinReleased(_ content: (String) async throws -> String?) async throws(RolloutError) {
     for version in self.state.unpinned {
-      guard let hash = await content(version) else {
+      let hash: String?
+      do { hash = try await content(version) } catch {
         self.logger.error(
-          "nobody knows the content of a released version; register it again, or release another",
-          metadata: ["model.version": "\(version)"])
+          "content of a released version cannot be read",
+          metadata: ["model.version": "\(version)", "error": "\(error)"])
         continue
       }
-      try self.change { state, _ throws(RolloutError) in try state.pin(version, to: hash) }
+      try self.change { state, _ in state.pins[version] = hash ?? RolloutState.lostContent }
+      guard let hash else {
+        self.logger.error(
+          "nobody knows the content of a released version", metadata: ["model.version": "\(version)"])
+        continue
+      }
       self.logger.warning(
         "a released version had no pin; what is registered is its content from now on",
         metadata: ["model.version": "\(version)", "model.manifest": "\(hash)"])
     }
+    self.tellLost()
+  }
+
+  /// Tells of versions at work that nobody knows any more.
+  private func tellLost() {
+    let lost = self.state.lost.joined(separator: ", ")
+    self.vitals.hold(
+      Self.contents,
+      lost.isEmpty
+        ? []
+        : [
+          "Nobody knows the content of \(lost) any more: neither its pin nor the model is here. Robots that have it go on "
+            + "with it, others cannot get it. Release another version; nothing is released under this name again."
+        ])
   }
 
   /// Lets time pass: robots out of reach no longer hold a rollback up, and times of reports reach the disk now and then.
   package func tick() throws(RolloutError) {
     try self.change { state, occasion throws(RolloutError) in state.settle(now: occasion.now) }
     if self.uptime - self.timesStored >= Self.timesInterval { try self.storeTimes() }
+    self.tellLost()
     // Until who mended them has deleted them.
     if self.vitals.broken.contains(where: { $0.part == Self.records }) {
       self.vitals.hold(Self.records, try self.store.damages())

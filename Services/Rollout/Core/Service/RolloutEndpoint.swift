@@ -21,7 +21,7 @@ package struct RolloutEndpoint: RolloutService.SimpleServiceProtocol {
 
   /// - Returns: SHA-256 of the version's manifest in hex.
   private func requireModel(_ version: String) async throws -> String {
-    guard let hash = await self.registry.manifestHash(of: version) else {
+    guard let hash = try await self.registry.manifestHash(of: version) else {
       let known = try await self.registry.manifests().suffix(20).map(\.version).joined(separator: ", ")
       throw RolloutError(
         .notFound,

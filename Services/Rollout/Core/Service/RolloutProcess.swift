@@ -27,7 +27,7 @@ package enum RolloutProcess {
     let rollout = try Rollout(
       store: RolloutStore(folder: folder), limits: limits, metrics: context.metrics,
       vitals: context.vitals, logger: context.logger)
-    try await rollout.pinReleased { await registry.manifestHash(of: $0) }
+    try await rollout.pinReleased { try await registry.manifestHash(of: $0) }
     let publisher = try Publisher(
       .bind(Endpoint(try settings(EndpointSettings.rolloutPublications))), identity: "rollout",
       security: try BusSecurity.server(keys: keys))

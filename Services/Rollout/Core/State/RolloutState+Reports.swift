@@ -55,7 +55,8 @@ extension RolloutState {
   }
 
   private func hash(of placement: Placement) -> String? {
-    placement.version.isEmpty ? nil : placement.manifest ?? self.pins[placement.version]
+    let hash = placement.version.isEmpty ? nil : placement.manifest ?? self.pins[placement.version]
+    return hash == Self.lostContent ? nil : hash
   }
 
   private static func standing(of following: DesiredVersion, _ robot: RobotRecord) -> Standing {

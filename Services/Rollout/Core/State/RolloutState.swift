@@ -17,7 +17,7 @@ package struct RolloutState: Sendable, Hashable {
   package var fleet: Placement = .nothing
   /// When that was decided; 0 for never.
   package var fleetDecidedUnixNanos: Int64 = 0
-  /// SHA-256 in hex of the manifest of each version that was ever released: a version never gets other content.
+  /// SHA-256 in hex of the manifest of each version that was ever released, or ``lostContent``: a version never gets other content.
   package var pins: [String: String] = [:]
   /// Releases and experiments so far.
   package var count = 0
@@ -25,12 +25,21 @@ package struct RolloutState: Sendable, Hashable {
   /// Number of the process that decides, random and not 0: decisions that it makes are counted apart from all others. Not stored.
   package var life: UInt64 = 1
 
+  /// The pin of a version whose content nobody knows any more.
+  package static let lostContent = ""
+
   package init() {}
 
   /// Notes a version's content before it is released.
   /// - Parameter manifest: SHA-256 in hex.
-  /// - Throws: ``RolloutError`` `.conflict` where the version was released with other content.
+  /// - Throws: ``RolloutError`` `.conflict` where the version was released with other content, or nobody knows with which.
   package mutating func pin(_ version: String, to manifest: String) throws(RolloutError) {
+    guard self.pins[version] != Self.lostContent else {
+      throw RolloutError(
+        .conflict,
+        "Version \(version) was released before, and nobody knows its content any more: robots may have another "
+          + "under this name. Register this content as another version, and release that.")
+    }
     if let known = self.pins[version], known != manifest {
       throw RolloutError(
         .conflict,
@@ -52,6 +61,13 @@ package struct RolloutState: Sendable, Hashable {
       // One that a robot came with has that robot's content.
       + placements.filter { $0.manifest == nil && !$0.version.isEmpty }.map(\.version)
     return Set(versions).subtracting(self.pins.keys).sorted()
+  }
+
+  /// Versions that robots have, or get when they come, and whose content is lost.
+  package var lost: [String] {
+    let placements = [self.fleet] + self.robots.values.map(\.placement)
+    let versions = placements.filter { $0.manifest == nil && self.pins[$0.version] == Self.lostContent }
+    return Set(versions.map(\.version)).sorted()
   }
 
   /// Robots that have not said yet that they do what is desired.
