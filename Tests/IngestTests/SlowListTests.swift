@@ -1,3 +1,4 @@
+import Bus
 import Foundation
 import GRPCCore
 import Logging
@@ -101,5 +102,65 @@ struct SlowListTests {
     await #expect(throws: CancellationError.self) { try await givenUp.value }
     for list in lists.dropFirst() { #expect(try await list.value == 1) }
     #expect(try await list("one-more").count == 4)
+  }
+
+  /// Says when calls are cancelled, and how those end that fail.
+  private struct Ends: ServerInterceptor {
+    let cancelled = AsyncStream<Void>.makeStream()
+    let failed = AsyncStream<any Error>.makeStream()
+
+    func intercept<Input: Sendable, Output: Sendable>(
+      request: StreamingServerRequest<Input>, context: ServerContext,
+      next:
+        @Sendable (StreamingServerRequest<Input>, ServerContext) async throws
+        -> StreamingServerResponse<Output>
+    ) async throws -> StreamingServerResponse<Output> {
+      try await withTaskCancellationHandler {
+        do { return try await next(request, context) } catch {
+          self.failed.continuation.yield(error)
+          throw error
+        }
+      } onCancel: {
+        self.cancelled.continuation.yield()
+      }
+    }
+  }
+
+  @Test func `a list that is over for its caller ends in the catalog too`() async throws {
+    let folder = try TemporaryFolder()
+    let gate = Gate()
+    let store = try TrialStore(
+      folder: folder.path, disk: SystemDisk(), runtime: .system,
+      catalog: try TrialCatalog(path: "\(folder.path)/catalog.sqlite", beforeAnswering: gate.pass))
+    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    let intake = Intake(store: store, metrics: MetricsRegistry(), vitals: Vitals(), logger: logger) { _ in }
+    let ends = Ends()
+    let server = GRPCServer(
+      transport: try ZeroMQServerTransport(bind: Endpoint("ipc://\(folder.path)/rpc")),
+      services: [IngestEndpoint(intake: intake, store: store)], interceptors: [ends])
+    let connection = try RPCClient.connection(
+      to: "ipc://\(folder.path)/rpc", service: "ingest", keys: "")
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask { try await server.serve() }
+      group.addTask { try await connection.runConnections() }
+      defer {
+        gate.open()
+        connection.beginGracefulShutdown()
+        server.beginGracefulShutdown()
+        group.cancelAll()
+      }
+      let client = IngestService.Client(wrapping: connection)
+      let list = Task { try await client.listTrials(ListTrialsRequest(), options: .within(.seconds(60))) }
+      try await gate.isReached(by: 1)
+      list.cancel()
+      await #expect(throws: (any Error).self) { try await list.value }
+      var cancelled = ends.cancelled.stream.makeAsyncIterator()
+      await cancelled.next()
+      gate.open()
+      var failed = ends.failed.stream.makeAsyncIterator()
+      #expect(await failed.next() is CancellationError)
+      #expect(!gate.wasLate)
+      #expect(try await client.listTrials(ListTrialsRequest(), options: .within(.seconds(60))).trials == [])
+    }
   }
 }

@@ -82,6 +82,10 @@ struct LargeHeaderTests {
       try #require(end.serializedSize <= TrialLimits.summaryBytes)
       #expect(throws: SchemaError.self) { try TrialEnd(serializedBytes: end.serializedBytes()) }
       trial.events[trial.events.count - 1].event = .end(end)
+      // A field that nobody knows, of 2 MiB: the event is larger than what it holds.
+      let large: [UInt8] = [0x9A, 0x06, 0x80, 0x80, 0x80, 0x01] + [UInt8](repeating: 0, count: 2 << 20)
+      trial.events[trial.events.count - 1] = try TrialEvent(
+        serializedBytes: trial.events[trial.events.count - 1].serializedBytes() + large)
       #expect(try await store.store(trial) == .stored)
       for _ in 0..<2 {
         #expect(try await StoreRecoveryTests.ids(store) == ["t-0"])

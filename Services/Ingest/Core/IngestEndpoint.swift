@@ -124,24 +124,6 @@ package struct IngestEndpoint: IngestService.SimpleServiceProtocol {
   }
 }
 
-extension TrialRecord {
-  /// The same trial without pictures; events keep their numbers.
-  var withoutImages: TrialRecord {
-    TrialRecord(
-      events: self.events.compactMap { event in
-        var event = event
-        switch event.event {
-        case .video: return nil
-        case .steps(var run):
-          for index in run.steps.indices { run.steps[index].image = [] }
-          event.event = .steps(run)
-        default: break
-        }
-        return event
-      })
-  }
-}
-
 /// Errors of the store as gRPC says them.
 enum Failure {
   static func asStatus<Result>(_ body: () async throws -> Result) async throws -> Result {

@@ -164,6 +164,12 @@ package actor Intake {
             "trial.reasons": "\(acknowledgement.reasons.joined(separator: ","))",
           ])
       }
+    } catch let error as TrialsError where error.code == .invalid {
+      // However often it comes: its robot puts it aside.
+      self.assembler.forget(robot: trial.robot, trialID: trial.trialID)
+      acknowledgement.state = .refused
+      acknowledgement.reasons = [error.message]
+      return acknowledgement
     } catch {
       self.logger.error("trial not stored", error: error, metadata: ["robot": "\(trial.robot)"])
       self.metrics.increment("ingest_store_failures_total")

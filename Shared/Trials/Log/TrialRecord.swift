@@ -35,6 +35,22 @@ public struct TrialRecord: Sendable, Hashable {
     }
   }
 
+  /// The same trial without pictures; events keep their numbers.
+  package var withoutImages: TrialRecord {
+    TrialRecord(
+      events: self.events.compactMap { event in
+        var event = event
+        switch event.event {
+        case .video: return nil
+        case .steps(var run):
+          for index in run.steps.indices { run.steps[index].image = [] }
+          event.event = .steps(run)
+        default: break
+        }
+        return event
+      })
+  }
+
   public var videos: [TrialVideo] {
     self.events.compactMap { event -> TrialVideo? in
       guard case .video(let video) = event.event else { return nil }

@@ -146,14 +146,14 @@ public actor TrialStore {
   // MARK: In
 
   /// Stores a trial, unless it is stored already. Returns once it is durable.
-  /// - Throws: ``TrialsError``; `.busy`, `.diskFull` and `.fileSystem` mean that nothing was stored and the robot should keep its
-  ///   copy.
+  /// - Throws: ``TrialsError``; `.invalid` where it never can be. `.busy`, `.diskFull` and `.fileSystem` mean that nothing was stored
+  ///   and the robot should keep its copy.
   public func store(_ trial: TrialRecord) async throws -> Verdict {
     if try await self.isStored(TrialName(robot: trial.robot, trialID: trial.trialID)) { return .duplicate }
     let bytes = trial.events.reduce(0) { $0 + $1.serializedSize }
     try self.admit(bytes)
     defer { self.admitted = (self.admitted.trials - 1, self.admitted.bytes - bytes) }
-    let reasons = await self.check(trial)
+    let reasons = try await self.check(trial)
     return try await withCheckedThrowingContinuation { continuation in
       self.waiting.append(Waiting(trial: trial, reasons: reasons, continuation: continuation))
       guard !self.isDraining else { return }
@@ -186,15 +186,16 @@ public actor TrialStore {
   public var trialsUnderWay: Int { self.admitted.trials }
 
   /// Checks a trial once a checker is free and it is its robot's turn.
-  private func check(_ trial: TrialRecord) async -> [QualityReason] {
+  private func check(_ trial: TrialRecord) async throws -> [QualityReason] {
     let checker = await self.freeChecker(for: trial.robot)
-    let reasons = await checker.reasons(for: trial, limits: self.configuration.limits)
-    if let next = self.awaitingChecker.popFirst() {
-      next.resume(returning: checker)
-    } else {
-      self.idleCheckers.append(checker)
+    defer {
+      if let next = self.awaitingChecker.popFirst() {
+        next.resume(returning: checker)
+      } else {
+        self.idleCheckers.append(checker)
+      }
     }
-    return reasons
+    return try await checker.reasons(for: trial, limits: self.configuration.limits)
   }
 
   private func freeChecker(for robot: String) async -> QualityChecker {
