@@ -31,7 +31,8 @@ package enum FleetSession {
   private static func lock(_ layout: FleetLayout) throws -> FolderLock {
     do throws(StorageError) {
       return try FolderLock(folder: layout.data.path, owner: "fleet")
-    } catch  where error.code == .inUse {
+    } catch {
+      guard error.code == .inUse else { throw error }
       let process = Self.runningProcess(layout).map { " (process \($0))" } ?? ""
       throw FleetError(
         .alreadyRunning,
