@@ -2,6 +2,7 @@ import Artifacts
 import Foundation
 import GRPCCore
 import Schemas
+import ServiceKit
 import TestSupport
 import Testing
 
