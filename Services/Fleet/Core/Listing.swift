@@ -11,25 +11,31 @@ struct Listing {
     guard let json else {
       var table = TextTable(self.columns)
       table.rows = self.rows
-      print(table.render(), terminator: "")
-      return
+      return Self.show(table.render(), json: nil)
     }
     Self.show(json: json)
   }
 
-  /// What an action did: a sentence for people, or JSON.
-  static func show(_ sentence: String, json: (any Encodable)?) {
-    guard let json else { return print(VisibleText.of(sentence, lines: true)) }
+  /// What an action did: a text for people, a sentence or lines, or JSON.
+  static func show(_ text: String, json: (any Encodable)?) {
+    guard let json else {
+      return print(VisibleText.of(text, lines: true), terminator: text.hasSuffix("\n") ? "" : "\n")
+    }
     self.show(json: json)
   }
 
   static func show(json: any Encodable) {
+    if let text = self.text(json: json) { print(text) }
+  }
+
+  /// - Returns: nil where it cannot be encoded.
+  static func text(json: any Encodable) -> String? {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    guard let data = try? encoder.encode(AnyEncodable(json)) else { return }
-    print(String(decoding: data, as: UTF8.self))
+    guard let data = try? encoder.encode(AnyEncodable(json)) else { return nil }
+    return VisibleText.of(json: String(decoding: data, as: UTF8.self))
   }
 
   private struct AnyEncodable: Encodable {
