@@ -72,6 +72,12 @@ struct EverybodyTests {
     #expect(robots.values.allSatisfy { $0.stops == 1 })
   }
 
+  @Test func `lines are few, however many descriptors there may be`() {
+    #expect(RobotLines.lines(descriptors: 0) == 1)
+    #expect(RobotLines.lines(descriptors: 256) == 16)
+    #expect(RobotLines.lines(descriptors: 1 << 20) <= 64)
+  }
+
   @Test func `nobody is no success`() async throws {
     await #expect {
       try await FakeFleet().run(robots: [:], services: [FakeMonitor()]) { try await self.stopAll($0) }

@@ -1,5 +1,7 @@
 import Foundation
+import GRPCCore
 import Schemas
+import ServiceKit
 import TestSupport
 import Testing
 
@@ -93,6 +95,54 @@ struct FleetReportTests {
     #expect(report.text.contains("robots: 1 idle, 1 stopped, 1 working\n"))
     #expect(report.text.contains("r3 is stopped: someone is near"))
     #expect(report.text.contains("alerts: the monitor does not answer"))
+  }
+
+  @Test func `what others say neither commands the terminal nor forges a row`() throws {
+    let reason = "x\u{1B}[2J\u{9B}2J\u{61C}\n  r2 is working"
+    let folder = try TemporaryFolder()
+    var down = self.entry(running: false)
+    down.log = "\(folder.path)/log"
+    try Data("\u{1B}[2J\u{9B}2J\n".utf8).write(to: URL(filePath: down.log))
+    let report = FleetReport(
+      services: [], processes: [.init(down)],
+      robots: [RobotLine(RobotRow(robot: "r1", state: .stopped, heartbeat: Heartbeat(stopReason: reason)))],
+      alerts: [.init(Alert(alertID: "a", name: "n", robot: "r1", summary: reason))],
+      releases: [.init(Release(releaseID: "r", version: reason, state: .rollingOut))])
+    self.expectPlain(report.text)
+    #expect(!report.text.split(separator: "\n").contains("  r2 is working"), "\(report.text)")
+    let json = try #require(Listing.text(json: report))
+    self.expectPlain(json)
+    let object = try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: [[String: Any]]]
+    #expect(object?["alerts"]?.first?["summary"] as? String == reason)
+  }
+
+  @Test func `an error and a line of progress do not command the terminal`() async throws {
+    let robot = FakeRobot { _ in
+      throw RPCError(code: .invalidArgument, message: "x\u{1B}[2J\u{9B}2J\r\u{61C}")
+    }
+    let answers = try await FakeFleet().run(robots: ["r1": robot], services: []) {
+      await $0.ask(robots: ["r1"]) { try await $0.enqueue(WorkOrder()) }
+    }
+    let failure = try #require(answers.first?.failure)
+    #expect(failure.contains("\u{1B}"))
+    for code in [FleetError.Code.refused, .usage] {
+      self.expectPlain("\(Fleet.readable(FleetError(code, failure)))")
+    }
+    guard case .failure(let error) = answers[0].result else { return }
+    self.expectPlain("\(Fleet.readable(error))")
+    let told = Pipe()
+    let progress = ProgressReport(isTerminal: false, output: told.fileHandleForWriting)
+    progress.line(failure)
+    progress.update(failure, done: 1, total: 2, detail: failure)
+    try told.fileHandleForWriting.close()
+    self.expectPlain(
+      String(decoding: try told.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self))
+  }
+
+  /// Nothing in it commands but line feeds.
+  private func expectPlain(_ text: String) {
+    #expect(VisibleText.of(text, lines: true) == text)
+    #expect(!text.unicodeScalars.contains { $0.value == 0x61C })
   }
 
   @Test func `a robot whose disk refuses something is listed with that, though it may work`() throws {

@@ -1,3 +1,4 @@
+import Foundation
 import GRPCCore
 import Schemas
 import Synchronization
@@ -8,12 +9,13 @@ import Testing
 
 @Suite("WorkDispatcher", .timeLimit(.minutes(1)))
 struct WorkDispatcherTests {
-  private func work(_ count: Int, on robots: [String], _ clients: FleetClients) async throws -> [TrialSummary]
-  {
-    let dispatcher = WorkDispatcher(
-      clients: clients, maximumSteps: 10, progress: ProgressReport(isTerminal: false))
+  private func work(
+    _ count: Int, on robots: [String], _ clients: FleetClients, limit: Duration = .seconds(120),
+    progress: ProgressReport = ProgressReport(isTerminal: false)
+  ) async throws -> [TrialSummary] {
+    let dispatcher = WorkDispatcher(clients: clients, maximumSteps: 10, progress: progress)
     let units = (0..<count).map { WorkUnit(task: "reach", mode: .demonstration, seed: UInt64($0)) }
-    return try await dispatcher.run("work", units: units, robots: robots, work: "work-7")
+    return try await dispatcher.run("work", units: units, robots: robots, work: "work-7", limit: limit)
   }
 
   @Test func `a robot whose disk is full ends nobody's work`() async throws {
@@ -26,6 +28,24 @@ struct WorkDispatcherTests {
       robots: ["r1": full, "r2": well], services: [FakeMonitor(robots: ["r1", "r2"]), ingest]
     ) { try await self.work(6, on: ["r1", "r2"], $0) }
     #expect(trials.count == 6)
+  }
+
+  /// They send telemetry, but nobody listens where they are called.
+  @Test func `robots that hang do not keep work from being given up, and are named once`() async throws {
+    let told = Pipe()
+    let progress = ProgressReport(isTerminal: false, output: told.fileHandleForWriting)
+    await #expect {
+      try await FakeFleet().run(
+        robots: [:], configured: "r1,r2", services: [FakeMonitor(robots: ["r1", "r2"]), FakeIngest()]
+      ) { _ = try await self.work(4, on: ["r1", "r2"], $0, limit: .seconds(8), progress: progress) }
+    } throws: {
+      ($0 as? FleetError)?.code == .timedOut
+    }
+    try told.fileHandleForWriting.close()
+    let text = String(decoding: try told.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+    for robot in ["r1", "r2"] {
+      #expect(text.components(separatedBy: "\(robot) takes no work").count == 2, "\(text)")
+    }
   }
 
   @Test func `an order that a robot calls senseless ends the work`() async throws {

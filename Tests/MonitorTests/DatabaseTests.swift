@@ -13,9 +13,13 @@ struct DatabaseTests {
   private final class Store: MonitorStoring {
     private let isFull = Mutex(false)
     private let last = Mutex<MonitorState?>(nil)
+    private let tries = Mutex(0)
 
     /// What was stored last.
     var kept: MonitorState? { self.last.withLock { $0 } }
+
+    /// Saves that were tried.
+    var attempts: Int { self.tries.withLock { $0 } }
 
     func set(full: Bool) { self.isFull.withLock { $0 = full } }
 
@@ -23,6 +27,7 @@ struct DatabaseTests {
     func load() throws(MonitorError) -> MonitorState { MonitorState() }
 
     func save(_ new: MonitorState, replacing old: MonitorState) throws(MonitorError) -> Bool {
+      self.tries.withLock { $0 += 1 }
       guard new.robots != old.robots || new.alerts != old.alerts else { return false }
       if self.isFull.withLock({ $0 }) { throw MonitorError(.storage, "The test's disk is full.") }
       self.last.withLock { $0 = new }
@@ -55,6 +60,7 @@ struct DatabaseTests {
     #expect(vitals.broken == Self.broken)
     store.set(full: false)
     try await monitor.hear(Self.beat("a", .stopped))
+    try await monitor.tick()
     #expect(vitals.broken.isEmpty)
   }
 
@@ -107,6 +113,48 @@ struct DatabaseTests {
     #expect(try await monitor.hear(ReportSafetyRequest(robot: "a", events: [event])) == 1)
     #expect(store.kept?.robots.keys.sorted() == ["a", "b"])
     #expect(store.kept?.alerts.list(includeResolved: false).contains { $0.robot == "a" } == true)
+  }
+
+  @Test func `heartbeats do not try a disk that refuses again and again`() async throws {
+    let store = Store()
+    let vitals = Vitals()
+    let monitor = try self.monitor(store, vitals)
+    store.set(full: true)
+    try await monitor.hear(Self.beat("a"))
+    await #expect(throws: MonitorError.self) { try await monitor.tick() }
+    let before = store.attempts
+    for beat in 1...100 { try await monitor.hear(Self.beat("a", beat.isMultiple(of: 2) ? .idle : .working)) }
+    #expect(store.attempts == before)
+    #expect(await monitor.rows.map(\.state) == [.idle])
+    // Each tick tries once.
+    await #expect(throws: MonitorError.self) { try await monitor.tick() }
+    #expect(store.attempts == before + 1)
+    store.set(full: false)
+    try await monitor.tick()
+    #expect(vitals.broken.isEmpty)
+    #expect(store.kept?.robots.keys.sorted() == ["a"])
+  }
+
+  @Test func `a release is guarded, and its guard ends, though nothing can be stored`() async throws {
+    let store = Store()
+    let monitor = try self.monitor(store, Vitals())
+    store.set(full: true)
+    try await monitor.hear(Self.beat("a"))
+    try await monitor.hear(
+      WatchReleaseRequest(releaseID: "r2", modelVersion: "v2", baselineVersion: "v1", active: true))
+    for trials in UInt64(1)...12 {
+      try await monitor.judge(
+        "r2",
+        cells: [
+          OutcomeCount(task: "reach", modelVersion: "v1", successes: 18, trials: 20, releaseID: "r1"),
+          OutcomeCount(task: "reach", modelVersion: "v2", successes: 0, trials: trials, releaseID: "r2"),
+        ])
+    }
+    #expect(
+      await monitor.snapshot.alerts.list(includeResolved: false).map(\.name) == ["SuccessRateRegression"])
+    try await monitor.hear([], watching: await monitor.snapshot.activeWatches)
+    #expect(await monitor.snapshot.activeWatches.isEmpty)
+    #expect(await monitor.snapshot.alerts.list(includeResolved: false).isEmpty)
   }
 
   @Test func `the page says that the state cannot be written`() async throws {

@@ -7,6 +7,7 @@ import Testing
     ("plain – ünicode 机器", "plain – ünicode 机器"), ("a\r\nforged", "a\\u{D}\\nforged"),
     ("\u{1B}[2J", "\\u{1B}[2J"),
     ("\u{9B}2J", "\\u{9B}2J"), ("a\u{2028}b\u{202E}c", "a\\u{2028}b\\u{202E}c"), ("👩‍🔬", "👩‍🔬"),
+    ("a\u{61C}b", "a\\u{61C}b"),
   ])
   func `what is no sign is written out`(text: String, shown: String) {
     #expect(VisibleText.of(text) == shown)

@@ -1,5 +1,6 @@
 import Foundation
 import Schemas
+import ServiceKit
 
 /// What `fleet status` tells. A value; nil where the service that knows did not answer.
 struct FleetReport: Encodable, Sendable {
@@ -128,7 +129,7 @@ struct FleetReport: Encodable, Sendable {
   private var processText: String {
     self.processes.map { process in
       "\(process.name) is down \(process.describe(now: .now))\n"
-        + process.tail.map { "  | \($0)\n" }.joined()
+        + process.tail.map { "  | \(VisibleText.of($0))\n" }.joined()
     }
     .joined()
   }
@@ -169,6 +170,6 @@ struct FleetReport: Encodable, Sendable {
   /// - Parameter rest: the command that lists all of them.
   private static func lines<Row>(_ rows: [Row], rest command: String, _ line: (Row) -> String) -> String {
     let rest = rows.count > Self.shown ? "  \(rows.count - Self.shown) more: \(command)\n" : ""
-    return rows.prefix(Self.shown).map { "  \(line($0))\n" }.joined() + rest
+    return rows.prefix(Self.shown).map { "  \(VisibleText.of(line($0)))\n" }.joined() + rest
   }
 }

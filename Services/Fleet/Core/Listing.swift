@@ -11,24 +11,27 @@ struct Listing {
     guard let json else {
       var table = TextTable(self.columns)
       table.rows = self.rows
-      print(table.render(), terminator: "")
-      return
+      return Self.show(table.render(), json: nil)
     }
     try Self.show(json: json)
   }
 
-  /// What an action did: a sentence for people, or JSON.
-  static func show(_ sentence: String, json: (any Encodable)?) throws {
-    guard let json else { return print(VisibleText.of(sentence, lines: true)) }
+  /// What an action did: a text for people, a sentence or lines, or JSON.
+  static func show(_ text: String, json: (any Encodable)?) throws {
+    guard let json else {
+      return print(VisibleText.of(text, lines: true), terminator: text.hasSuffix("\n") ? "" : "\n")
+    }
     try self.show(json: json)
   }
 
-  static func show(json: any Encodable) throws {
+  static func show(json: any Encodable) throws { print(try self.text(json: json)) }
+
+  static func text(json: any Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    print(String(decoding: try encoder.encode(AnyEncodable(json)), as: UTF8.self))
+    return VisibleText.of(json: String(decoding: try encoder.encode(AnyEncodable(json)), as: UTF8.self))
   }
 
   private struct AnyEncodable: Encodable {

@@ -1,13 +1,20 @@
 import GRPCCore
+import Synchronization
 
 /// Asks services that may be away for a while, as during a restart: what a command follows goes on without them.
-package struct Patience: Sendable {
+package final class Patience: Sendable {
   /// Time for which a service may be away.
   static let longest: Duration = .seconds(600)
   /// Pause before a service that is away is asked again.
   static let pause: Duration = .seconds(1)
 
-  let progress: ProgressReport
+  private let progress: ProgressReport
+  private let absences = Mutex(Duration.zero)
+
+  init(progress: ProgressReport) { self.progress = progress }
+
+  /// Time that was spent on services that were away and answer again, all calls together.
+  var away: Duration { self.absences.withLock { $0 } }
 
   /// Makes a call until it is answered; says once that it waits, and once that it waits no more.
   /// - Parameters:
@@ -22,7 +29,10 @@ package struct Patience: Sendable {
       let began = ContinuousClock.now
       do {
         let answer = try await call()
-        if since != nil { self.progress.line("\(service) answers again") }
+        if let since {
+          self.absences.withLock { $0 += ContinuousClock.now - since }
+          self.progress.line("\(service) answers again")
+        }
         return answer
       } catch let error as RPCError where error.isAway {
         try Task.checkCancellation()

@@ -1,4 +1,5 @@
-import Foundation
+package import Foundation
+import ServiceKit
 import Synchronization
 
 /// Tells how long work goes: a bar on a terminal, plain lines elsewhere.
@@ -10,12 +11,17 @@ package final class ProgressReport: Sendable {
   }
 
   private let isTerminal: Bool
+  private let output: FileHandle
   private let state = Mutex(State())
 
-  package init(isTerminal: Bool = isatty(STDERR_FILENO) == 1) { self.isTerminal = isTerminal }
+  package init(isTerminal: Bool = isatty(STDERR_FILENO) == 1, output: FileHandle = .standardError) {
+    self.isTerminal = isTerminal
+    self.output = output
+  }
 
   /// Shows that `done` of `total` is done. On a terminal the bar is redrawn; elsewhere a line comes at most every 10 s.
   package func update(_ label: String, done: Double, total: Double, detail: String = "") {
+    let (label, detail) = (VisibleText.of(label), VisibleText.of(detail))
     let share = total > 0 ? min(1, max(0, done / total)) : 0
     self.state.withLock { state in
       if self.isTerminal {
@@ -39,11 +45,11 @@ package final class ProgressReport: Sendable {
     self.state.withLock { state in
       if state.barShown { self.write("\r\u{1B}[K") }
       state.barShown = false
-      self.write(text + "\n")
+      self.write(VisibleText.of(text, lines: true) + "\n")
     }
   }
 
   private func write(_ text: String) {
-    try? FileHandle.standardError.write(contentsOf: Data(text.utf8))
+    try? self.output.write(contentsOf: Data(text.utf8))
   }
 }

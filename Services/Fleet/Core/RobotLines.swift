@@ -4,7 +4,7 @@ import GRPCCore
 package import Schemas
 import ServiceKit
 
-/// Lines to robots' agents: a connection for each question, and no more at a time than the process has descriptors for.
+/// Lines to robots' agents: a connection for each question, and no more at a time than the process has descriptors and threads for.
 ///
 /// A command that asks no robot makes none; one that stops a thousand must not run out of descriptors half way.
 package actor RobotLines {
@@ -14,6 +14,8 @@ package actor RobotLines {
   private static let descriptorsPerLine = 10
   /// Left to everything else in the process.
   private static let spared = 96
+  /// A line has three threads, which a process may not have without end either.
+  private static let most = 64
 
   /// Robots whose address is well formed, in order.
   nonisolated let names: [String]
@@ -38,7 +40,12 @@ package actor RobotLines {
     self.unreachable = unreachable
     self.endpoints = endpoints
     self.keys = keys
-    self.free = max(1, (DescriptorLimit.raise() - Self.spared) / Self.descriptorsPerLine)
+    self.free = Self.lines(descriptors: DescriptorLimit.raise())
+  }
+
+  /// Lines at a time of a process that may have so many descriptors.
+  static func lines(descriptors: Int) -> Int {
+    min(Self.most, max(1, (descriptors - Self.spared) / Self.descriptorsPerLine))
   }
 
   /// Asks one robot, in its turn where there are more than lines.

@@ -1,4 +1,6 @@
 package import ArgumentParser
+import GRPCCore
+import ServiceKit
 
 /// The operator's command line.
 package struct Fleet: AsyncParsableCommand {
@@ -15,9 +17,11 @@ package struct Fleet: AsyncParsableCommand {
 
   package init() {}
 
-  /// What a command ends with: wrong usage has a status of its own.
+  /// What a command ends with: wrong usage has a status of its own, and what a service said commands no terminal.
   package static func readable(_ error: any Error) -> any Error {
-    guard let error = error as? FleetError, error.code == .usage else { return error }
-    return ValidationError(error.description)
+    guard error is FleetError || error is RPCError else { return error }
+    let text = VisibleText.of("\(error)", lines: true)
+    guard let code = (error as? FleetError)?.code else { return FleetError(.refused, text) }
+    return code == .usage ? ValidationError(text) : FleetError(code, text)
   }
 }

@@ -36,7 +36,7 @@ package struct Status: AsyncParsableCommand {
       services: await services, processes: Self.down(table), robots: await robots,
       alerts: await alerts?.map(FleetReport.Alert.init),
       releases: await releases?.map(FleetReport.Release.init), again: self.options.again)
-    if self.options.json { try Listing.show(json: report) } else { print(report.text, terminator: "") }
+    try Listing.show(report.text, json: self.options.json ? report : nil)
     guard report.isWell else { throw ExitCode.failure }
   }
 

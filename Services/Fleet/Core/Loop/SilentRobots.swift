@@ -6,7 +6,12 @@ struct SilentRobots: Sendable {
   /// that is back soon brings the trials that were done meanwhile.
   static let patience: Duration = .seconds(15)
 
-  private var since: [String: ContinuousClock.Instant] = [:]
+  /// What passes at most between two looks: where more went by, nobody looked, and that is no robot's silence.
+  static let longestLook: Duration = .seconds(2)
+
+  /// How long each was silent while somebody looked.
+  private var silences: [String: Duration] = [:]
+  private var lastLook: ContinuousClock.Instant?
 
   /// - Parameters:
   ///   - holders: robots that have work.
@@ -15,17 +20,19 @@ struct SilentRobots: Sendable {
   mutating func lost(
     _ holders: Set<String>, states: [String: RobotState], at now: ContinuousClock.Instant = .now
   ) -> Set<String> {
-    self.since = self.since.filter { holders.contains($0.key) }
+    let passed = min(Self.longestLook, now - (self.lastLook ?? now))
+    self.lastLook = now
+    self.silences = self.silences.filter { holders.contains($0.key) }
     return holders.filter { robot in
       switch states[robot] {
       case .idle, .working:
-        self.since[robot] = nil
+        self.silences[robot] = nil
         return false
       case .stopped, .unhealthy: return true
       case .offline, .unspecified, .unrecognized, nil:
-        let since = self.since[robot] ?? now
-        self.since[robot] = since
-        return now - since > Self.patience
+        let silence = self.silences[robot].map { $0 + passed } ?? .zero
+        self.silences[robot] = silence
+        return silence > Self.patience
       }
     }
   }

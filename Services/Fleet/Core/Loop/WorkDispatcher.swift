@@ -36,8 +36,6 @@ package final class WorkNotes: Sendable {
 
 /// Drives a ``WorkBook``: orders out to robots, stored trials in from ingest.
 package struct WorkDispatcher: Sendable {
-  /// A round that took longer than this waited for a service that was away: nothing could move meanwhile.
-  static let longestRound: Duration = .seconds(10)
   /// Orders of one robot that are left with it at once.
   static let seedsPerOrder = 1_000
 
@@ -47,8 +45,6 @@ package struct WorkDispatcher: Sendable {
   /// What names the fleet in a command, as ``FleetOptions/again``.
   var again = ""
 
-  private var patience: Patience { Patience(progress: self.progress) }
-
   /// Has units done by robots and waits until ingest stored each trial. A service that is away meanwhile is waited for.
   /// - Parameters:
   ///   - work: id of the work, which begins each order's; nil for one made of the label.
@@ -56,7 +52,7 @@ package struct WorkDispatcher: Sendable {
   ///   - notes: told what the robots have.
   ///   - enough: asked after every round; true ends the work early: waiting units are dropped, begun ones awaited.
   /// - Returns: the stored trials.
-  /// - Throws: ``FleetError`` `.timedOut` when nothing moves for `limit`; `.refused` where a robot calls an order senseless.
+  /// - Throws: ``FleetError`` `.timedOut` when nothing moves for `limit`, times not counted in which a service was away; `.refused` where a robot calls an order senseless.
   package func run(
     _ label: String, units: [WorkUnit], robots: [String], work: String? = nil,
     limit: Duration = .seconds(120), notes: WorkNotes = WorkNotes(),
@@ -66,43 +62,38 @@ package struct WorkDispatcher: Sendable {
     var book = WorkBook(units, prefix: work)
     var moved = ContinuousClock.now
     var silent = SilentRobots()
-    // In the last round, and for want of room so far.
-    var (refused, full): (Set<String>, Set<String>) = ([], [])
+    let patience = Patience(progress: self.progress)
+    // In the last round, and so far.
+    var (refused, told): (Set<String>, Set<String>) = ([], [])
     while !book.isDone {
-      let began = ContinuousClock.now
-      let states = try await self.states()
+      let away = patience.away
+      let states = try await self.states(patience)
       for robot in silent.lost(book.robotsWithOrders, states: states) { book.takeBack(robot: robot) }
-      let able = robots.filter { states[$0] == .idle || states[$0] == .working }
+      // Who has not answered yet that it dropped what was taken back gets no more.
+      let mute = Set(book.withdrawn.values)
+      let able = robots.filter { (states[$0] == .idle || states[$0] == .working) && !mute.contains($0) }
       // Who refused comes last, so that the last units are not with it round by round.
       let inOrder = able.filter { !refused.contains($0) } + able.filter(refused.contains)
       refused = []
-      for assignment in book.assign(to: inOrder) {
-        let robot = assignment.robot
-        guard !refused.contains(robot) else {
-          book.takeBack(orderID: assignment.orderID)
-          continue
-        }
-        // Before it is sent: whoever is interrupted meanwhile must know of it.
-        notes.note(book)
-        do {
-          try await self.send(assignment)
-        } catch let error as RPCError where error.isOfRobotAlone {
-          book.takeBack(orderID: assignment.orderID)
-          refused.insert(robot)
-          if error.code == .resourceExhausted, full.insert(robot).inserted {
-            self.progress.line("\(robot) takes no more work: \(error.message)")
-          }
+      let assignments = book.assign(to: inOrder)
+      // Before they are sent: whoever is interrupted meanwhile must know of them.
+      notes.note(book)
+      for refusal in try await self.send(assignments) {
+        for order in refusal.orders { book.takeBack(orderID: order) }
+        refused.insert(refusal.robot)
+        if told.insert(refusal.robot).inserted {
+          self.progress.line("\(refusal.robot) takes no work: \(refusal.why)")
         }
       }
       await self.cancelWithdrawn(&book)
       let before = book.finished.count
-      for trial in try await self.stored(book.openOrders) { book.note(trial) }
+      for trial in try await self.stored(book.openOrders, patience) { book.note(trial) }
       notes.note(book)
-      if book.finished.count > before || ContinuousClock.now - began > Self.longestRound { moved = .now }
       self.progress.update(
         label, done: Double(book.finished.count), total: Double(book.total),
         detail: "\(book.finished.count)/\(book.total) trials")
-      if try await self.patience.ask("the fleet", { try await enough?() ?? false }) { book.dropWaiting() }
+      if try await patience.ask("the fleet", { try await enough?() ?? false }) { book.dropWaiting() }
+      moved = book.finished.count > before ? .now : moved + (patience.away - away)
       guard ContinuousClock.now - moved < limit else {
         throw FleetError(
           .timedOut,
@@ -159,11 +150,39 @@ package struct WorkDispatcher: Sendable {
     }
   }
 
-  private func states() async throws -> [String: RobotState] {
-    let rows = try await self.patience.ask("monitor") {
+  private func states(_ patience: Patience) async throws -> [String: RobotState] {
+    let rows = try await patience.ask("monitor") {
       try await self.clients.monitor.listRobots(.init(), options: .within(.seconds(5))).robots
     }
     return Dictionary(rows.map { ($0.robot, $0.state) }, uniquingKeysWith: { _, last in last })
+  }
+
+  /// Orders that a robot did not take.
+  private struct Refusal {
+    var robot: String
+    var orders: [String]
+    var why: String
+  }
+
+  /// Sends all robots their orders at the same time: one that hangs holds up no other for longer than a call may take.
+  private func send(_ assignments: [WorkBook.Assignment]) async throws -> [Refusal] {
+    try await withThrowingTaskGroup(of: Refusal?.self) { group in
+      for (robot, orders) in Dictionary(grouping: assignments, by: \.robot) {
+        group.addTask {
+          for (index, order) in orders.enumerated() {
+            do { try await self.send(order) } catch let error as RPCError where error.isOfRobotAlone {
+              return Refusal(
+                robot: robot, orders: orders[index...].map(\.orderID),
+                why: error.isAway ? "it does not answer" : error.message)
+            }
+          }
+          return nil
+        }
+      }
+      var refusals: [Refusal] = []
+      for try await refusal in group { if let refusal { refusals.append(refusal) } }
+      return refusals
+    }
   }
 
   private func send(_ assignment: WorkBook.Assignment) async throws {
@@ -196,13 +215,13 @@ package struct WorkDispatcher: Sendable {
     }
   }
 
-  private func stored(_ orders: [String]) async throws -> [TrialSummary] {
+  private func stored(_ orders: [String], _ patience: Patience) async throws -> [TrialSummary] {
     guard !orders.isEmpty else { return [] }
     let query = TrialQuery(includeQuarantined: true, orderIDs: orders)
     var (trials, token): ([TrialSummary], String) = ([], "")
     repeat {
       let request = ListTrialsRequest(query: query, pageSize: 1_000, pageToken: token)
-      let page = try await self.patience.ask("ingest") {
+      let page = try await patience.ask("ingest") {
         try await self.clients.ingest.listTrials(request, options: .within(.seconds(5)))
       }
       trials += page.trials

@@ -95,10 +95,13 @@ package actor Monitor {
     let result = try transition(&new, self.runtime.unixNanos(), self.salt())
     // What was seen before and is not stored yet is no news, but nobody may be told that it is kept.
     guard new != self.state || durably && self.isAhead else { return result }
-    do { try self.save(new) } catch {
-      // `vitals` say it otherwise: the service is not serving, and the page tells why.
-      if durably { throw error }
-      self.isAhead = true
+    // A disk that refuses may take its time for it: what is seen meanwhile waits for the next tick.
+    if durably || !self.isAhead {
+      do { try self.save(new) } catch {
+        // `vitals` say it otherwise: the service is not serving, and the page tells why.
+        if durably { throw error }
+        self.isAhead = true
+      }
     }
     let old = self.state
     self.state = new
@@ -174,6 +177,18 @@ package actor Monitor {
   package func hear(_ answer: HealthAnswer, of service: String) throws(MonitorError) {
     try self.see { state, now, salt throws(MonitorError) in
       state.hear(answer, of: service, salt: salt, now: now)
+    }
+  }
+
+  /// Rollout's fact, which it tells again and again: a guard need not wait for the disk.
+  package func hear(_ request: WatchReleaseRequest) throws(MonitorError) {
+    try self.see { state, now, _ throws(MonitorError) in try state.watch(request, now: now) }
+  }
+
+  /// - Parameter watches: those that were active before rollout was asked for its releases.
+  package func hear(_ releases: [Release], watching watches: [WatchRecord]) throws(MonitorError) {
+    try self.see { state, now, _ throws(MonitorError) in
+      state.endWatches(among: watches, butOf: releases, now: now)
     }
   }
 

@@ -87,9 +87,7 @@ package struct MonitorEndpoint: MonitorService.SimpleServiceProtocol {
     request: WatchReleaseRequest, context: ServerContext
   ) async throws -> WatchReleaseResponse {
     try await Status.of {
-      try await self.monitor.change { state, now, _ throws(MonitorError) in
-        try state.watch(request, now: now)
-      }
+      try await self.monitor.hear(request)
       return WatchReleaseResponse()
     }
   }

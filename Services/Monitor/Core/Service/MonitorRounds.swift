@@ -136,8 +136,6 @@ package struct MonitorRounds: Service {
     let watches = await self.monitor.snapshot.activeWatches
     let rollout = try await self.peers.describeRollout()
     await self.monitor.remember(rollout: rollout)
-    try await self.monitor.change { state, now, _ throws(MonitorError) in
-      state.endWatches(among: watches, butOf: rollout.releases, now: now)
-    }
+    try await self.monitor.hear(rollout.releases, watching: watches)
   }
 }
