@@ -110,7 +110,7 @@ struct FleetReportTests {
       releases: [.init(Release(releaseID: "r", version: reason, state: .rollingOut))])
     self.expectPlain(report.text)
     #expect(!report.text.split(separator: "\n").contains("  r2 is working"), "\(report.text)")
-    let json = try #require(Listing.text(json: report))
+    let json = try Listing.text(json: report)
     self.expectPlain(json)
     let object = try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: [[String: Any]]]
     #expect(object?["alerts"]?.first?["summary"] as? String == reason)

@@ -11,7 +11,7 @@ struct Listing {
     guard let json else {
       var table = TextTable(self.columns)
       table.rows = self.rows
-      return Self.show(table.render(), json: nil)
+      return try Self.show(table.render(), json: nil)
     }
     try Self.show(json: json)
   }

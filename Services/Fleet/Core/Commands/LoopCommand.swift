@@ -60,7 +60,7 @@ package struct Loop: AsyncParsableCommand {
         }
       }
       if let json { try summary.write(to: json) }
-      Listing.show(summary.render(), json: nil)
+      try Listing.show(summary.render(), json: nil)
       guard summary.trials.lost == 0, summary.trials.duplicates == 0 else {
         throw FleetError(.childFailed, "Trials were lost or stored twice; the data is kept in \(folder).")
       }
