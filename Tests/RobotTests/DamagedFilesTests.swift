@@ -32,7 +32,6 @@ import Testing
   private func damage(_ name: String, in folder: TemporaryFolder) async throws {
     let robot = try makeRobot(folder)
     robot.report(safety: "trial-lost", trialID: "t1", detail: "its file is gone")
-    await robot.keepReports()
     _ = try await robot.queue.enqueue(Messages.order("o1", seeds: [1, 2]))
     try Self.damage.write(to: URL(filePath: "\(folder.path)/work/\(name)"))
   }

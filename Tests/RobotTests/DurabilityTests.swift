@@ -159,12 +159,11 @@ import Testing
     for name in left { #expect(!FileManager.default.fileExists(atPath: folder.path + "/" + name)) }
   }
 
-  @Test func `a repaired robot does not count old failures again after a restart`() async throws {
+  @Test func `a repaired robot does not count old failures again after a restart`() throws {
     let folder = try TemporaryFolder()
     let vitals = try Vitals(folder: folder.path)
     for _ in 0..<6 { vitals.trialEnded(.failure) }
     vitals.forgetFailures()
-    await vitals.keep()
     var heartbeat = Heartbeat()
     try Vitals(folder: folder.path).describe(in: &heartbeat)
     #expect(heartbeat.consecutiveFailures == 0)

@@ -85,11 +85,9 @@ extension AgentTests {
     let first = try makeRobot(self.folder, disk: disk)
     first.report(safety: "action-clipped", trialID: "t1", detail: "")
     first.report(safety: "trial-lost", trialID: "t1", detail: "its file is gone")
-    await first.keepReports()
     let second = try makeRobot(self.folder, disk: disk)
     disk.refusesAll = true
     second.report(safety: "stop", trialID: "", detail: String(repeating: "\u{1F6D1}\u{301}", count: 9_000))
-    await second.keepReports()
     #expect(second.safety.unkept?.contains("the test's disk is full") == true)
     #expect(try makeRobot(self.folder).safety.waiting.map(\.kind) == ["trial-lost"])
     disk.refusesAll = false

@@ -131,7 +131,6 @@ import Testing
         robot: "r1", healthy: generation == 2, reason: "6 failures", generation: generation)
       await robot.follow(directive)
       robot.vitals.trialEnded(.failure)
-      await robot.vitals.keep()
       let written = try self.folder.names("work")
       #expect(written.contains("condition.json") && written.contains("vitals.json"))
       for name in written {

@@ -138,7 +138,9 @@ import Testing
   func `it holds and is answered where the disk hangs, however many say it`(place: String) async throws {
     let disk = StuckDisk(place)
     let robot = try makeRobot(self.folder, disk: disk)
-    let patience = self.patience(with: disk)
+    // No task: those may be the ones that have no thread left.
+    let patience = DispatchWorkItem { disk.letGo() }
+    DispatchQueue.global().asyncAfter(deadline: .now() + 30, execute: patience)
     defer { patience.cancel() }
     try await withService(robot) { client in
       disk.close()
@@ -159,18 +161,11 @@ import Testing
     #expect(again.safety.waiting.contains { $0.kind == "stop" })
   }
 
-  /// Lets a disk go that somebody waits for after all. No task: those may be the ones that have no thread left.
-  private func patience(with disk: StuckDisk) -> DispatchWorkItem {
+  @Test func `a step beyond a joint limit is answered before the disk has the stop`() async throws {
+    let disk = StuckDisk("/work/condition")
+    let robot = try makeRobot(self.folder, disk: disk)
     let patience = DispatchWorkItem { disk.letGo() }
     DispatchQueue.global().asyncAfter(deadline: .now() + 30, execute: patience)
-    return patience
-  }
-
-  @Test(arguments: ["/work/condition", "/work/safety", "/work/vitals"])
-  func `a step beyond a joint limit is answered before the disk has the stop`(place: String) async throws {
-    let disk = StuckDisk(place)
-    let robot = try makeRobot(self.folder, disk: disk)
-    let patience = self.patience(with: disk)
     defer { patience.cancel() }
     disk.close()
     let answers = try await withService(robot) { client in
@@ -182,75 +177,6 @@ import Testing
     disk.letGo()
     try await eventually("it is kept") { robot.heartbeat().unkept.isEmpty }
     #expect(try makeRobot(self.folder).condition.obstacle != nil)
-  }
-
-  @Test(arguments: ["/work/condition", "/work/orders"], [true, false])
-  func `going on is answered where the disk hangs, and what was held is held`(place: String, isStop: Bool)
-    async throws
-  {
-    let disk = StuckDisk(place)
-    let robot = try makeRobot(self.folder, disk: disk)
-    let patience = self.patience(with: disk)
-    defer { patience.cancel() }
-    _ = try await robot.queue.enqueue(Messages.order("o1", seeds: [1, 2]))
-    if isStop {
-      await robot.stop(reason: "lunch")
-    } else {
-      await robot.follow(HealthDirective(robot: "r1", healthy: false, generation: 1))
-    }
-    let made = disk.made
-    disk.close()
-    if isStop {
-      await robot.resume(continuing: false, reason: "")
-    } else {
-      await robot.follow(HealthDirective(robot: "r1", healthy: true, generation: 2))
-    }
-    #expect(disk.made == made, "nobody waited for the disk")
-    #expect(robot.condition.obstacle == nil && robot.queue.counts.held == 2)
-    // It may be told to stand still again meanwhile.
-    await robot.follow(HealthDirective(robot: "r1", healthy: false, reason: "6 failures", generation: 3))
-    #expect(disk.made == made && robot.condition.isUnhealthy)
-    #expect((robot.unkept == nil) == (disk.waiting == 0), "what hangs is told")
-    disk.letGo()
-    let writing = Task { await robot.keepWriting() }
-    defer { writing.cancel() }
-    try await eventually("it is kept") { robot.unkept == nil }
-    let again = try makeRobot(self.folder)
-    #expect(again.condition.isUnhealthy && again.queue.counts.held == 2)
-  }
-
-  @Test func `what is lost is told though the disk hangs`() async throws {
-    let disk = StuckDisk("/work/safety")
-    let robot = try makeRobot(self.folder, disk: disk)
-    let patience = self.patience(with: disk)
-    defer { patience.cancel() }
-    disk.close()
-    for number in 1...3 {
-      robot.report(lost: "t\(number)", at: "spool/refused/t\(number)", because: "it is torn.")
-    }
-    #expect(disk.made == 0, "nobody waited for the disk")
-    #expect(robot.safety.waiting.map(\.trialID) == ["t1", "t2", "t3"])
-    #expect(robot.unkept?.contains("has to hear of is not on the disk") == true)
-    disk.letGo()
-    try await eventually("it is kept") { robot.unkept == nil }
-    #expect(try makeRobot(self.folder).safety.waiting.map(\.trialID) == ["t1", "t2", "t3"])
-  }
-
-  @Test func `a trial is filed though the disk does not take what is counted`() async throws {
-    let disk = StuckDisk("/work/vitals")
-    let robot = try makeRobot(self.folder, disk: disk)
-    let patience = self.patience(with: disk)
-    defer { patience.cancel() }
-    disk.close()
-    let answers = try await withService(robot) { client in
-      try await control(client, [Messages.start(), Messages.observe(0), Messages.finish(.failure)])
-    }
-    #expect(disk.made == 0, "nobody waited for the disk")
-    #expect(answers.last?.filed != nil && robot.heartbeat().consecutiveFailures == 1)
-    disk.letGo()
-    try await eventually("it is counted there") {
-      try makeRobot(self.folder).heartbeat().consecutiveFailures == 1
-    }
   }
 
   @Test func `it is not lifted by a resume that was said before it`() async throws {

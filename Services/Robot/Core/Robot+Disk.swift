@@ -13,7 +13,6 @@ extension Robot {
       self.queue.unkept.map { "What became of the work orders \(forgotten): \($0)" },
       self.safety.unkept.map { "What the monitor has to hear of \(forgotten): \($0)" },
       self.leftovers.unkept,
-      self.late.isEmpty ? nil : "The disk has not answered yet: what the robot was told last \(forgotten).",
     ]
     .compactMap { $0 }
     return sentences.isEmpty ? nil : sentences.joined(separator: " ")
@@ -22,26 +21,17 @@ extension Robot {
   /// What a caller waits for the disk, well within what operators wait for an answer.
   private static let patience: Duration = .seconds(2)
 
-  /// Until when a caller that comes now waits for the disk.
-  var deadline: ContinuousClock.Instant { self.runtime.now() + Self.patience }
-
-  /// Does something that waits for the disk, and returns once it is done, or at the deadline: then it goes on, and ``unkept`` says
-  /// so.
-  func aside(until deadline: ContinuousClock.Instant, _ body: @escaping @Sendable () async -> Void) async {
-    let done = Wakeup(runtime: self.runtime)
-    let seen = done.changes
+  /// Writes that the robot stands still, and what the monitor has to hear of it. Returns once the disk took or refused it, or did
+  /// not answer within ``patience``: then the write goes on, and ``unkept`` says so.
+  func keepStandstill() async {
+    let written = Wakeup(runtime: self.runtime)
+    let seen = written.changes
     Task(executorPreference: self.runtime.taskExecutor) {
-      await body()
-      self.late.end(done)
+      await self.condition.keep()
+      if self.safety.unkept != nil { await self.safety.keepAside() }
+      written.notify()
     }
-    await done.wait(beyond: seen, atMost: max(.zero, deadline - self.runtime.now()))
-    self.late.leave(done, after: seen)
-  }
-
-  /// Writes what the monitor has to hear of, and then that what it tells of is told.
-  package func keepReports() async {
-    if self.safety.unkept != nil { await self.safety.keepAside() }
-    await self.safety.aside { self.settle() }
+    await written.wait(beyond: seen, atMost: Self.patience)
   }
 
   /// Does again what the disk refused, until it does it, and writes what a stop left for later. Works until cancelled.
@@ -52,7 +42,10 @@ extension Robot {
       let why = self.unkept
       if let why, why != told { self.logger.error("the disk refuses", metadata: ["error": "\(why)"]) }
       told = why
-      await self.keepReports()
+      if self.safety.unkept != nil {
+        await self.safety.keepAside()
+        self.settle()
+      }
       await self.condition.keep()
       await self.queue.keep()
       for trial in await self.queue.takeNeverBegun() {
@@ -61,7 +54,6 @@ extension Robot {
           detail: "order \(trial.orderID): seed \(trial.seed) was handed to its control program "
             + "\(WorkQueue.Limits.attempts) times, which never began it")
       }
-      await self.keepReports()
       self.leftovers.removeAgain()
       if why == nil { backoff.reset() }
       try? await self.runtime.sleep(for: backoff.next())
@@ -74,7 +66,7 @@ extension Robot {
   static let lostEvents = "reports-lost"
 
   /// Tells of files that were found damaged and of trials that were moved aside, by this agent or one that ended before it was on
-  /// the disk that they are told. Only a start may wait for the disk as this does.
+  /// the disk that they are told.
   func tellOfDamage() {
     let waiting = self.safety.waiting
     for file in self.damaged.waiting {
@@ -88,16 +80,15 @@ extension Robot {
       }
       self.spool.refusals.tell(trial.path)
     }
-    if self.safety.unkept != nil { self.safety.keep() }
     self.settle()
   }
 
-  /// Tells of a trial that was moved aside. Waits for nobody, as ``stopNow(reason:)`` does.
+  /// Tells of a trial that was moved aside.
   package func report(lost trialID: String, at path: String, because reason: String) {
     let trial = RefusedTrials.Untold(trialID: trialID, path: path, reason: reason)
     self.report(safety: Self.lostTrial, trialID: trialID, detail: Self.describe(trial))
     self.spool.refusals.tell(path)
-    Task(executorPreference: self.runtime.taskExecutor) { await self.keepReports() }
+    self.settle()
   }
 
   private static func describe(_ trial: RefusedTrials.Untold) -> String {

@@ -59,7 +59,6 @@ package final class Robot: Sendable {
   /// What its disk does not let go.
   package let leftovers: Leftovers
   let damaged: DamagedFiles
-  let late = LateWork()
   let recorderExecutor: any SerialExecutor
   /// Tells this agent's safety events from those of the one before it.
   private let session: UInt64
@@ -148,11 +147,8 @@ package final class Robot: Sendable {
   package func stop(reason: String) async {
     let trialID = self.trials.current?.trialID ?? ""
     self.condition.stop(reason: reason)
-    self.report(safety: "stop", trialID: trialID, detail: reason)
-    await self.aside(until: self.deadline) {
-      await self.condition.keep()
-      await self.keepReports()
-    }
+    self.report(safety: "stop", trialID: trialID, detail: reason, keeping: false)
+    await self.keepStandstill()
   }
 
   /// Holds the robot still as ``stop(reason:)`` does, and waits for nothing: what the robot does next follows at once.
@@ -161,18 +157,16 @@ package final class Robot: Sendable {
     Task(executorPreference: self.runtime.taskExecutor) { await self.condition.keep() }
   }
 
-  /// Lifts the stop, also where the disk refuses to keep that, or does not answer; see ``unkept``. One that comes meanwhile is not
-  /// lifted: whoever resumes the robot does not know of it.
+  /// Lifts the stop, also where the disk refuses to keep that; see ``unkept``. One that comes meanwhile is not lifted: whoever
+  /// resumes the robot does not know of it.
   /// - Parameter continuing: do what waited when the robot was stopped or found unhealthy, too.
   package func resume(continuing: Bool, reason: String) async {
-    let (standstills, deadline) = (self.condition.standstills, self.deadline)
-    // What is held is on the disk before the stop is not: the next agent would hold more than this one.
-    await self.aside(until: deadline) { await self.queue.keep() }
+    let standstills = self.condition.standstills
+    // What is held is on the disk before the stop is not: the next agent would not hold it.
+    await self.queue.keep()
     self.condition.resume(reason: reason, after: standstills)
-    await self.aside(until: deadline) {
-      await self.condition.keep()
-      await self.queue.resume(continuing: continuing, after: standstills)
-    }
+    await self.condition.keep()
+    await self.queue.resume(continuing: continuing, after: standstills)
   }
 
   /// Version that the robot acts with: a running trial keeps the one that it began with.
@@ -189,9 +183,9 @@ package final class Robot: Sendable {
   /// Unicode scalars of what a safety event says: it is kept in memory, on the disk, and in the monitor's alerts.
   private static let detailLength = 500
 
-  /// Tells the monitor that a safety limit was hit, or what was lost; see `SafetyEvent` for the kinds. Waits for nobody; the disk
-  /// has it with the next ``keepReports()``.
-  package func report(safety kind: String, trialID: String, detail: String) {
+  /// Tells the monitor that a safety limit was hit, or what was lost; see `SafetyEvent` for the kinds.
+  /// - Parameter keeping: whether that is on the disk, or refused, before this returns.
+  package func report(safety kind: String, trialID: String, detail: String, keeping: Bool = true) {
     self.logger.warning(
       "safety limit",
       metadata: ["safety.kind": "\(kind)", "trial.id": "\(trialID)", "safety.detail": "\(detail)"])
@@ -199,7 +193,7 @@ package final class Robot: Sendable {
       robot: self.name, trialID: trialID, kind: kind,
       detail: String(String.UnicodeScalarView(detail.unicodeScalars.prefix(Self.detailLength))),
       timeUnixNanos: self.runtime.unixNanos(), session: self.session)
-    self.safety.send { number in
+    self.safety.send(keeping: keeping) { number in
       var event = event
       event.number = number
       return event

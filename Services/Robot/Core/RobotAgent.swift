@@ -43,10 +43,7 @@ package struct RobotAgent: Service {
       leftovers: self.robot.leftovers,
       trust: { try ModelTrust(path: keys, minimumSerial: serial) }, load: load)
     let (memory, damage) = await self.models.recall()
-    if let damage {
-      self.robot.report(safety: "versions-lost", trialID: "", detail: damage)
-      await self.robot.keepReports()
-    }
+    if let damage { self.robot.report(safety: "versions-lost", trialID: "", detail: damage) }
     self.robot.model.restore(memory, await self.models.lastGood(memory))
   }
 

@@ -23,9 +23,6 @@ final class NewestWrite: Sendable {
     await self.thread.run { self.write(for: call, write) }
   }
 
-  /// Does something else on that thread, after what is being written.
-  func then(_ body: @Sendable () -> Void) async { await self.thread.run(body) }
-
   private func ask() -> UInt64 { self.asked.add(1, ordering: .sequentiallyConsistent).newValue }
 
   private func write(for call: UInt64, _ write: () -> Bool) {

@@ -54,10 +54,11 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
 
   package func send(_ event: Event) { self.send { _ in event } }
 
-  /// Writes nothing: what is to outlive the process is ``unkept`` until ``keep()`` or ``keepAside()``.
-  /// - Parameter make: makes the event, given its number, which grows by 1 from 1.
-  package func send(_ make: (_ number: UInt64) -> Event) {
-    self.state.withLock { state in
+  /// - Parameters:
+  ///   - keeping: whether to write what outlives the process before this returns, rather than by ``keepAside()``.
+  ///   - make: makes the event, given its number, which grows by 1 from 1.
+  package func send(keeping: Bool = true, _ make: (_ number: UInt64) -> Event) {
+    let event = self.state.withLock { state in
       let event = make(UInt64(state.nextNumber))
       state.events.append((state.nextNumber, event))
       state.nextNumber += 1
@@ -69,7 +70,9 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
         state.lastKept = state.nextNumber - 1
         state.unkept = "the disk has not answered yet."
       }
+      return event
     }
+    if keeping, !self.isMinor(event) { self.keep() }
     self.changed.notify()
   }
 
@@ -115,9 +118,6 @@ package final class TelemetryOutbox<Event: Sendable>: Sendable {
 
   /// ``keep()`` on a thread of its own: a disk that hangs holds up nothing else.
   package func keepAside() async { await self.writing.aside { self.writeNow() } }
-
-  /// Does on that thread what follows from the writes.
-  package func aside(_ body: @Sendable () -> Void) async { await self.writing.then(body) }
 
   private func writeNow() -> Bool {
     guard let write = self.write else { return true }

@@ -16,8 +16,6 @@ package final class Vitals: Sendable {
 
   private struct State {
     var kept = Persistent()
-    /// Changes of ``kept``, and how many of them are on the disk.
-    var (changes, written): (UInt64, UInt64) = (0, 0)
     var steps: UInt64 = 0
     var fallbackSteps: UInt64 = 0
     /// A ring; bounded, so that a fast robot's minute is cut rather than its memory grown.
@@ -31,7 +29,8 @@ package final class Vitals: Sendable {
   private let file: KeptFile<Persistent>
   private let runtime: Runtime
   private let state: Mutex<State>
-  private let writing: NewestWrite
+  /// Held while the file is written, so that older numbers never replace newer ones there.
+  private let writing = Mutex(())
 
   /// Opens the numbers that an earlier agent left; damaged ones begin anew.
   /// - Throws: ``RobotError`` `.diskFailed`.
@@ -39,7 +38,6 @@ package final class Vitals: Sendable {
     try onDisk { () throws(StorageError) in try disk.makeFolder(folder) }
     self.file = KeptFile(path: "\(folder)/vitals.json", disk: disk)
     self.runtime = runtime
-    self.writing = NewestWrite("vitals", runtime: runtime)
     var state = State()
     if case .value(let kept) = self.file.read() { state.kept = kept }
     self.state = Mutex(state)
@@ -64,24 +62,10 @@ package final class Vitals: Sendable {
     self.change { $0.consecutiveFailures = 0 }
   }
 
-  /// Waits for no disk, and where it refuses them the numbers still hold in memory: they are for people.
+  /// Where the disk refuses them, the numbers still hold in memory: they are for people.
   private func change(_ change: (inout Persistent) -> Void) {
-    self.state.withLock { state in
-      change(&state.kept)
-      state.changes += 1
-    }
-    Task(executorPreference: self.runtime.taskExecutor) { await self.keep() }
-  }
-
-  /// Returns once the disk took the numbers, or refused them.
-  package func keep() async { await self.writing.aside { self.write() } }
-
-  private func write() -> Bool {
-    let (kept, changes, written) = self.state.withLock { ($0.kept, $0.changes, $0.written) }
-    guard written < changes else { return true }
-    guard (try? self.file.write(kept)) != nil else { return false }
-    self.state.withLock { $0.written = changes }
-    return true
+    self.state.withLock { change(&$0.kept) }
+    self.writing.withLock { _ in try? self.file.write(self.state.withLock { $0.kept }) }
   }
 
   package func step(fallback: Bool, took: Duration) {
