@@ -50,9 +50,9 @@ import Testing
     try store.save(try key.sign(ModelManifest(version: "a", files: [file])))
     let wrong = ModelFile(name: "trunk", bytes: file.bytes + 1, sha256: file.sha256)
     var receiver = ArtifactReceiver(into: store, trust: trust)
-    try receiver.receive(
-      ModelChunk(part: .manifest(try key.sign(ModelManifest(version: "b", files: [wrong])))))
-    #expect(throws: ArtifactError.self) { try receiver.finish() }
+    let manifest = ModelChunk(part: .manifest(try key.sign(ModelManifest(version: "b", files: [wrong]))))
+    let error = #expect(throws: ArtifactError.self) { try receiver.receive(manifest) }
+    #expect(error?.code == .invalidManifest)
     #expect(try store.open("a", trust: trust).files["trunk"]?.count == 5_000)
   }
 }
