@@ -84,4 +84,21 @@ import Testing
     await writing.value
     #expect(try self.told(in: folder).map(\.kind) == [kind])
   }
+
+  @Test func `it is told once though somebody else wrote that it is told`() async throws {
+    let folder = try TemporaryFolder()
+    try await self.damage(WorkQueue.fileName, in: folder)
+    let disk = FullDisk()
+    disk.isFull = true
+    let first = try makeRobot(folder, disk: disk)
+    disk.isFull = false
+    // As a stop does.
+    await first.safety.keepAside()
+    let writing = Task { await first.keepWriting() }
+    try await eventually("it has its last name", within: .seconds(20)) {
+      try folder.names("work").contains { $0.hasPrefix("\(WorkQueue.fileName).damaged-") }
+    }
+    writing.cancel()
+    await writing.value
+  }
 }

@@ -246,4 +246,45 @@ import Testing
     } while disk.hasFailed
     #expect(deaths > 8 && worked > 1, "it writes the orders, then that it may work")
   }
+
+  @Test func `a program that waits for the robot's disk is not silent`() async throws {
+    let disk = StuckDisk("/spool/")
+    let robot = try makeRobot(self.folder, disk: disk) { $0.controlTimeout = .milliseconds(200) }
+    try await withService(robot) { client in
+      let answers = try await client.control(
+        requestProducer: { writer in
+          try await writer.write(Messages.start())
+          try await eventually("it has begun") { robot.trials.current != nil && disk.made > 0 }
+          disk.close()
+          try await writer.write(contentsOf: [Messages.observe(0), Messages.finish()])
+          try await eventually("the disk is stuck") { disk.waiting > 0 }
+          try await Task.sleep(for: .seconds(1))
+          disk.letGo()
+        },
+        onResponse: { response in
+          try await response.messages.reduce(into: [ControlResponse.Response]()) {
+            if let answer = $1.response { $0.append(answer) }
+          }
+        })
+      #expect(answers.last?.filed?.durable == true)
+    }
+    let pending = await robot.spool.pending
+    let trialID = try #require(pending.first?.trialID)
+    let events = try #require(try await robot.spool.events(of: trialID))
+    #expect(events.end?.outcome == .success)
+  }
+
+  @Test func `no work is handed out while a trial is still being filed`() async throws {
+    let robot = try makeRobot(self.folder)
+    try await withService(robot) { client in
+      _ = try await client.enqueue(Messages.order("a", seeds: [1]))
+      try robot.trials.take(.init(trialID: "t0", modelVersion: nil))
+      for _ in 0..<WorkQueue.Limits.attempts + 1 {
+        #expect(try await client.nextWork(NextWorkRequest(waitMillis: 1)).item == nil)
+      }
+      robot.trials.release("t0")
+      #expect(try await client.nextWork(NextWorkRequest(waitMillis: 5_000)).item?.seed == 1)
+      #expect(await robot.queue.neverBegun.isEmpty)
+    }
+  }
 }

@@ -73,12 +73,28 @@ import Testing
     #expect(await self.next(queue)?.orderID == "b", "others do not wait behind it")
     try await queue.finished(orderID: "b", seed: 3)
     #expect(await self.next(queue) == nil && queue.counts.held == 2)
-    #expect(await queue.takeNeverBegun().map(\.seed) == [1])
-    #expect(await queue.takeNeverBegun().isEmpty)
+    #expect(await queue.neverBegun.map(\.seed) == [1])
+    // Whoever was to tell of it may have ended before.
+    let next = try WorkQueue(folder: self.folder.path)
+    #expect(next.counts.held == 2)
+    #expect(await next.neverBegun.map(\.orderID) == ["a"])
+    await next.told(["a"])
+    #expect(await next.neverBegun.isEmpty)
     let again = try WorkQueue(folder: self.folder.path)
     #expect(again.counts.held == 2)
+    #expect(await again.neverBegun.isEmpty)
     await again.resume(continuing: true, after: 0)
     #expect(await self.next(again)?.seed == 1)
+  }
+
+  @Test func `what the robot itself did not let begin is no try of its program`() async throws {
+    let queue = try WorkQueue(folder: self.folder.path)
+    _ = try await queue.enqueue(Messages.order("a", seeds: [1]))
+    for _ in 0..<10 {
+      #expect(await self.next(queue)?.seed == 1)
+      await queue.declined(orderID: "a", seed: 1)
+    }
+    #expect(await queue.neverBegun.isEmpty)
   }
 
   @Test func wakesWhoWaits() async throws {

@@ -44,22 +44,36 @@ extension Robot {
       told = why
       if self.safety.unkept != nil {
         await self.safety.keepAside()
-        self.settle()
       }
+      // Whoever wrote them.
+      self.settle()
       await self.condition.keep()
       await self.queue.keep()
-      for trial in await self.queue.takeNeverBegun() {
-        self.report(
-          safety: "work-held", trialID: "",
-          detail: "order \(trial.orderID): seed \(trial.seed) was handed to its control program "
-            + "\(WorkQueue.Limits.attempts) times, which never began it")
-      }
+      await self.tellOfWorkNeverBegun()
       self.leftovers.removeAgain()
       if why == nil { backoff.reset() }
       try? await self.runtime.sleep(for: backoff.next())
     }
   }
 
+  /// Tells of orders that are held because nobody begins them, by this agent or one that ended before it had told.
+  private func tellOfWorkNeverBegun() async {
+    let held = await self.queue.neverBegun
+    guard !held.isEmpty else { return }
+    let waiting = self.safety.waiting
+    for trial in held {
+      let detail =
+        "order \(trial.orderID): seed \(trial.seed) was handed to its control program "
+        + "\(WorkQueue.Limits.attempts) times, which never began it"
+      guard !waiting.contains(where: { $0.kind == Self.heldWork && $0.detail == detail }) else { continue }
+      self.report(safety: Self.heldWork, trialID: "", detail: detail)
+    }
+    // Not before the disk has it that they are told.
+    if self.safety.unkept == nil { await self.queue.told(Set(held.map(\.orderID))) }
+  }
+
+  /// Kind of the event that tells of work which is held because nobody begins it.
+  private static let heldWork = "work-held"
   /// Kind of the event that tells of a trial which will never be stored.
   static let lostTrial = "trial-lost"
   /// Kind of the event that tells of safety events which cannot be read any more.

@@ -44,7 +44,7 @@ struct ControlStream: Sendable {
     var session: TrialSession?
     do {
       for try await message in requests {
-        self.heard.now()
+        self.heard.now(answering: true)
         switch message.request {
         case .start(let start):
           guard session == nil else { throw RobotError(.invalidRequest, "One stream carries one trial.") }
@@ -53,15 +53,18 @@ struct ControlStream: Sendable {
             self.heard.trial(started.trialID)
             // Told to give way while it began: the watch looks again.
             self.robot.trials.changed.notify()
+            self.heard.now(answering: false)
             try await responses.write(ControlResponse(response: .started(started)))
           }
         case .observe(let observe):
           guard let command = try await session?.observe(observe) else { throw Self.tooEarly }
+          self.heard.now(answering: false)
           try await responses.write(ControlResponse(response: .command(command)))
         case .finish(let finish):
           self.heard.trial(nil)
           guard let filed = try await session?.finish(finish) else { throw Self.tooEarly }
           session = nil
+          self.heard.now(answering: false)
           try await responses.write(ControlResponse(response: .filed(filed)))
         case nil:
           throw RobotError(.invalidRequest, "A control request has a start, an observation or a finish.")
@@ -94,7 +97,10 @@ struct ControlStream: Sendable {
   }
 
   private static func failureCode(of error: any Error) -> String {
-    switch (error as? RobotError)?.code {
+    if !(error is RobotError), !(error is RPCError), !(error is CancellationError) {
+      return "recording-failed"
+    }
+    return switch (error as? RobotError)?.code {
     case .invalidRequest: "bad-observation"
     case .diskFailed, .spoolFull: "disk-full"
     case .tooLarge: "too-large"
@@ -105,11 +111,13 @@ struct ControlStream: Sendable {
 
 /// When a stream was heard last, and about which trial.
 private final class LastHeard: Sendable {
-  private let state = Mutex<(at: ContinuousClock.Instant, trialID: String?)>((.now, nil))
+  private let state = Mutex<(at: ContinuousClock.Instant, answering: Bool, trialID: String?)>(
+    (.now, false, nil))
 
-  var silence: Duration { .now - self.state.withLock { $0.at } }
+  /// Time for which the program has owed a word: while the robot works on an answer, a slow disk included, it owes none.
+  var silence: Duration { self.state.withLock { $0.answering ? .zero : .now - $0.at } }
   var trialID: String? { self.state.withLock { $0.trialID } }
 
-  func now() { self.state.withLock { $0.at = .now } }
+  func now(answering: Bool) { self.state.withLock { ($0.at, $0.answering) = (.now, answering) } }
   func trial(_ id: String?) { self.state.withLock { $0.trialID = id } }
 }

@@ -30,7 +30,7 @@ package struct RobotServiceHandler: RobotService.SimpleServiceProtocol {
     _ = try await self.robot.spool.admit(trialID: "next")
     let wait = Duration.milliseconds(min(request.waitMillis, Self.longestWait))
     let deadline = ContinuousClock.now + wait
-    while self.robot.condition.obstacle != nil {
+    while self.robot.condition.obstacle != nil || self.robot.trials.current != nil {
       let left = deadline - .now
       guard left > .zero else { return NextWorkResponse() }
       try await Task.sleep(for: min(left, .milliseconds(200)))

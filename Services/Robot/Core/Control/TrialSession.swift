@@ -47,9 +47,15 @@ struct TrialSession {
       orderID: start.orderID, labels: start.labels)
     self.robot = robot
     self.began = robot.runtime.now()
-    let path = try await robot.spool.admit(trialID: trialID)
     let version = start.mode == .demonstration ? nil : header.modelVersion
-    try robot.trials.take(.init(trialID: trialID, modelVersion: version))
+    let path: String
+    do {
+      path = try await robot.spool.admit(trialID: trialID)
+      try robot.trials.take(.init(trialID: trialID, modelVersion: version))
+    } catch {
+      await robot.queue.declined(orderID: start.orderID, seed: start.seed)
+      throw error
+    }
     do {
       try await robot.queue.started(orderID: start.orderID, seed: start.seed)
       self.recorder = try TrialRecorder(

@@ -10,7 +10,11 @@ struct KeptOrder: Sendable {
     case held = 1
     /// It was given to a robot that stood still, and is done once the robot may work again.
     case afterwards = 2
+    /// Held because the control program never began its trial, which nobody was told yet.
+    case neverBegun = 3
   }
+
+  var isHeld: Bool { self.state == .held || self.state == .neverBegun }
 
   /// As the caller gave it, less the seeds whose trials are filed; only its id once all are.
   private(set) var order: WorkOrder
@@ -41,7 +45,15 @@ struct KeptOrder: Sendable {
 
   /// What becomes of it where it may have been let go before the robot had to stand still.
   var heldForSure: KeptOrder {
-    KeptOrder(order: self.order, state: self.seeds.isEmpty ? self.state : .held)
+    KeptOrder(order: self.order, state: self.seeds.isEmpty || self.isHeld ? self.state : .held)
+  }
+
+  /// What becomes of it where the control program never begins its trial.
+  var neverBegun: KeptOrder { KeptOrder(order: self.order, state: .neverBegun) }
+
+  /// What becomes of it once somebody was told that it was never begun.
+  var told: KeptOrder {
+    KeptOrder(order: self.order, state: self.state == .neverBegun ? .held : self.state)
   }
 
   /// What becomes of it where the robot may work again.

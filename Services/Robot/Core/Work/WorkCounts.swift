@@ -12,7 +12,7 @@ package struct WorkCounts: Sendable, Hashable {
     var (seeds, held, isHeld) = (0, 0, false)
     for order in orders where !order.seeds.isEmpty {
       seeds += order.seeds.count
-      guard order.state == .held || standsStill && order.state == .waiting else { continue }
+      guard order.isHeld || standsStill && order.state == .waiting else { continue }
       held += order.seeds.count
       if order.id == handed?.orderID { isHeld = true }
     }

@@ -36,8 +36,6 @@ package actor WorkQueue {
   /// What ``orders`` have on the disk, or more until they are written next.
   private var bytes: Int
   private var handed: Handed?
-  /// See ``takeNeverBegun()``: one an order, so never more than there are orders.
-  private var neverBegun: [Handed] = []
   /// Changes of ``orders``, and how many of them are on the disk.
   private var (changes, written): (UInt64, UInt64)
   /// Why the disk refused them last; nil where it did not.
@@ -113,7 +111,7 @@ package actor WorkQueue {
       OpenOrder(
         orderID: kept.id, task: kept.order.task, mode: kept.order.mode,
         trials: UInt32(clamping: kept.seeds.count),
-        running: self.handed?.running == true && self.handed?.orderID == kept.id, held: kept.state == .held)
+        running: self.handed?.running == true && self.handed?.orderID == kept.id, held: kept.isHeld)
     }
     return (listed, open.count)
   }
@@ -201,7 +199,7 @@ package actor WorkQueue {
   }
 
   private func isHeld(_ orderID: String?) -> Bool {
-    self.orders.contains { $0.id == orderID && $0.state == .held }
+    self.orders.contains { $0.id == orderID && $0.isHeld }
   }
 
   /// Hands out nothing from now on. What waits stays on the disk for the next start.
@@ -225,6 +223,12 @@ package actor WorkQueue {
     }
     handed.running = true
     self.handed = handed
+  }
+
+  /// The robot itself let the trial not begin: that is no try of the program's.
+  package func declined(orderID: String, seed: UInt64) {
+    guard let handed, handed.orderID == orderID, handed.seed == seed, !handed.running else { return }
+    self.handed?.attempts = max(0, handed.attempts - 1)
   }
 
   /// The trial that began will not be filed, for no fault of its own: it is handed out again.
@@ -307,16 +311,23 @@ package actor WorkQueue {
   /// Nobody begins its trials: others go first until somebody says to go on with what is held.
   private func hold(_ handed: Handed) {
     self.handed = nil
-    self.neverBegun.append(handed)
-    self.become(self.orders.map { $0.id == handed.orderID ? $0.held : $0 })
+    self.become(self.orders.map { $0.id == handed.orderID ? $0.neverBegun : $0 })
     // Told by `unkept`; an agent that comes before it is kept hands it out and holds it once more.
     try? self.save()
   }
 
-  /// Trials that were handed out so often and never begun, since the last call; their orders are held.
-  package func takeNeverBegun() -> [(orderID: String, seed: UInt64)] {
-    defer { self.neverBegun = [] }
-    return self.neverBegun.map { ($0.orderID, $0.seed) }
+  /// Trials that were handed out so often and never begun, by this agent or one before it; their orders are held. Whoever has told
+  /// of them says so with ``told(_:)``.
+  package var neverBegun: [(orderID: String, seed: UInt64)] {
+    self.orders.filter { $0.state == .neverBegun }.compactMap { kept in kept.seeds.first.map { (kept.id, $0) }
+    }
+  }
+
+  /// Somebody was told that these orders' trials were never begun.
+  package func told(_ orderIDs: Set<String>) {
+    defer { self.publish() }
+    self.become(self.orders.map { orderIDs.contains($0.id) ? $0.told : $0 })
+    try? self.save()
   }
 
   /// Writes the orders, at once for all who wait for that: calls that came meanwhile go on first.
