@@ -269,6 +269,22 @@ import Trials
     #expect(await robot.queue.next(within: .zero, modelVersion: "")?.seed == 8)
   }
 
+  @Test func `a trial whose encoder fails is filed as aborted, and not done again for ever`() async throws {
+    let robot = try makeRobot(self.folder)
+    _ = try await robot.queue.enqueue(Messages.order("a", seeds: [7, 8]))
+    _ = await robot.queue.next(within: .zero, modelVersion: "")
+    try await withService(robot, makeCompressor: { BrokenImages() }) { client in
+      await #expect(throws: RPCError.self) {
+        try await control(client, [Messages.start(order: "a"), Messages.observe(0), Messages.finish()])
+      }
+      try await eventually("the robot is free again") { robot.trials.current == nil }
+    }
+    let events = try await self.onlyTrial(robot)
+    #expect(events.steps.count == 1 && events.end?.outcome == .aborted)
+    #expect(events.end?.failureCode == "recording-failed")
+    #expect(await robot.queue.next(within: .zero, modelVersion: "")?.seed == 8)
+  }
+
   /// Operations of the disk: 0 and 1 create the file and write its header, 2 to 6 keep the vitals, 7 to 9 write steps, video and
   /// end, 10 to 12 sync, move, and sync the folder; those behind keep the numbers and the orders.
   @Test(arguments: 0..<20)

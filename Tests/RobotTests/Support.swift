@@ -25,6 +25,14 @@ struct PlainImages: ImageCompressor {
   }
 }
 
+/// An encoder that gives nothing in the end.
+struct BrokenImages: ImageCompressor {
+  struct Failure: Error {}
+  let bytes = 0
+  mutating func add(_ image: [UInt8]) {}
+  mutating func finish(firstStep: UInt32) throws -> TrialVideo { throw Failure() }
+}
+
 struct FixedPolicy: LocalPolicy {
   var version = "v1"
   var actions: [Float] = [0.1, 0.2, 0.3, 0.4]
@@ -52,10 +60,11 @@ func makeRobot(
 /// Runs the robot's service without a socket.
 func withService<Result: Sendable>(
   _ robot: Robot,
+  makeCompressor: @escaping @Sendable () -> any ImageCompressor = { PlainImages() },
   _ body: @Sendable @escaping (RobotService.Client<InProcessTransport.Client>) async throws -> Result
 ) async throws -> Result {
   let transport = InProcessTransport()
-  let handler = RobotServiceHandler(robot: robot) { _, _ in PlainImages() }
+  let handler = RobotServiceHandler(robot: robot) { _, _ in makeCompressor() }
   let server = GRPCServer(transport: transport.server, services: [handler])
   return try await withGRPCClient(transport: transport.client) { client in
     try await withThrowingTaskGroup(of: Void.self) { group in

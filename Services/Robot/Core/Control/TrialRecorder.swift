@@ -112,7 +112,9 @@ package actor TrialRecorder {
     outcome: Outcome, failureCode: String, operatorIntervention: Bool, endedUnixNanos: Int64
   ) throws -> UInt64 {
     try self.writeSteps()
-    try self.writeVideo()
+    do { try self.writeVideo() } catch  where !(error is RobotError) && outcome == .aborted {
+      // What an encoder cannot give is missing, and the trial says that it did not go well.
+    }
     let end = TrialEnd(
       outcome: outcome, failureCode: failureCode, operatorIntervention: operatorIntervention,
       steps: self.recorded, endedUnixNanos: endedUnixNanos)
@@ -133,9 +135,11 @@ package actor TrialRecorder {
 
   private func writeVideo() throws {
     guard var compressor = self.compressor else { return }
-    try self.write(.video(try compressor.finish(firstStep: self.recorded - self.imagesInVideo)))
+    // One that failed once is of no more use.
     self.compressor = nil
+    let firstStep = self.recorded - self.imagesInVideo
     self.imagesInVideo = 0
+    try self.write(.video(try compressor.finish(firstStep: firstStep)))
   }
 
   private func write(_ event: TrialEvent.Event) throws {
