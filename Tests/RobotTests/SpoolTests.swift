@@ -140,4 +140,33 @@ import Testing
     let folder = try TemporaryFolder()
     #expect(throws: RobotError.self) { _ = try SpoolFile(creating: folder.path + "/missing/trial").bytes }
   }
+
+  @Test func `a trial that can be moved neither on nor back is filed once the disk works`() async throws {
+    let folder = try TemporaryFolder()
+    let disk = FailingDisk()
+    let spool = try Spool(folder: folder.path, limitBytes: 1 << 20, reserveBytes: 0, disk: disk)
+    var file = try SpoolFile(creating: await spool.admit(trialID: "t1"), on: disk)
+    for event in Messages.events("t1") { try file.append(event) }
+    try file.synchronize()
+    // It is moved, and nothing else is done.
+    disk.die(after: 1)
+    let bytes = file.bytes
+    await #expect(throws: RobotError.self) { try await spool.file(trialID: "t1", bytes: bytes) }
+    #expect(spool.usage.filed == 0)
+    disk.refusesAll = false
+    _ = try await spool.fileAnew(trialID: "t1")
+    #expect(try await spool.events(of: "t1") == Messages.events("t1"))
+    #expect(spool.usage.filed == 1 && spool.usage.trials == 1)
+  }
+
+  @Test func `a trial that lost its end is not filed`() async throws {
+    let folder = try TemporaryFolder()
+    let spool = try Spool(folder: folder.path, limitBytes: 1 << 20, reserveBytes: 0)
+    var file = try SpoolFile(creating: await spool.admit(trialID: "t1"), on: SystemDisk())
+    for event in Messages.events("t1").dropLast() { try file.append(event) }
+    try file.synchronize()
+    let error = await #expect(throws: RobotError.self) { try await spool.fileAnew(trialID: "t1") }
+    #expect(error?.code == .damaged)
+    #expect(spool.usage.trials == 0)
+  }
 }

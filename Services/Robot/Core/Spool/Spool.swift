@@ -81,6 +81,8 @@ package actor Spool {
   private var aside: Set<String> = []
   /// Trials whose publication was begun, by this agent or one before it: nobody is to count on a second one.
   private var announced: Set<String> = []
+  /// Trials that could be moved neither on nor back: where each lies, in `ready`, though it is not filed.
+  private var stranded: [String: String] = [:]
   private nonisolated let published: Mutex<Usage>
   /// What lies in `refused/`.
   package nonisolated let refusals: RefusedTrials
@@ -199,7 +201,10 @@ package actor Spool {
       }
     } catch {
       // The caller hears that it is not filed, so no restart may find it there; it may be filed once more.
-      do { try disk.move(path, to: self.openPath(trialID)) } catch { try? disk.remove(path) }
+      // Where even that is refused it stays: nothing is removed that is all there is of a trial.
+      do { try disk.move(path, to: self.openPath(trialID)) } catch {
+        if (try? disk.size(of: path)) != nil { self.stranded[trialID] = path }
+      }
       self.keepNumbers()
       throw error
     }
@@ -217,7 +222,15 @@ package actor Spool {
   /// - Throws: ``RobotError`` `.diskFailed`, `.damaged`; it may be tried again.
   package func fileAnew(trialID: String) throws(RobotError) -> Entry {
     let path = self.openPath(trialID)
+    if let stranded = self.stranded[trialID] {
+      let disk = self.disk
+      try onDisk { () throws(StorageError) in try disk.move(stranded, to: path) }
+      self.stranded[trialID] = nil
+    }
     let events = try SpoolFile.messages(at: path, on: self.disk)
+    guard let last = events.last, case .end = (try? TrialEvent(serializedBytes: last))?.event else {
+      throw Self.cut(path)
+    }
     let anew = path + ".anew"
     try? self.disk.remove(anew)
     var file = try SpoolFile(creating: anew, on: self.disk)
@@ -238,11 +251,14 @@ package actor Spool {
   package func events(of trialID: String) throws(RobotError) -> [TrialEvent]? {
     guard let entry = self.entries[trialID] else { return nil }
     let events = try SpoolFile.events(at: self.path(entry), on: self.disk)
-    // One that was cut between two events reads well, and would be asked for again for ever.
-    guard case .end = events.last?.event else {
-      throw RobotError(.damaged, "The spool file \(self.path(entry)) ends before its trial does.")
-    }
+    // It would be asked for again for ever.
+    guard case .end = events.last?.event else { throw Self.cut(self.path(entry)) }
     return events
+  }
+
+  /// A file that was cut between two events reads well.
+  private static func cut(_ path: String) -> RobotError {
+    RobotError(.damaged, "The spool file \(path) ends before its trial does.")
   }
 
   /// Whether anything besides a trial that cannot be read can be: another part of its file, another trial, the ledger. Where
@@ -306,6 +322,8 @@ package actor Spool {
 
   /// Deletes what was recorded of a trial that will not be filed.
   package func discard(trialID: String) {
+    // One that cannot be moved any more is found by the next agent.
+    self.stranded[trialID] = nil
     try? self.disk.remove(self.openPath(trialID))
     try? self.disk.remove(self.openPath(trialID) + ".anew")
   }
