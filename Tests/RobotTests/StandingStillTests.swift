@@ -185,4 +185,19 @@ import Testing
       #expect(many?.code == .invalidArgument)
     }
   }
+
+  @Test func `a reason takes little, however few its characters`() async throws {
+    let folder = try TemporaryFolder()
+    let endless = "a" + String(repeating: "\u{301}", count: 2_000_000)
+    let condition = try Condition(folder: folder.path)
+    condition.stop(reason: endless)
+    condition.follow(HealthDirective(robot: "r1", healthy: false, reason: endless, generation: 1))
+    await condition.keep()
+    var heartbeat = Heartbeat()
+    try Condition(folder: folder.path).describe(in: &heartbeat, working: false)
+    #expect(heartbeat.stopReason.unicodeScalars.first == "a" && heartbeat.stopReason.utf8.count < 1_000)
+    condition.resume(reason: endless)
+    condition.describe(in: &heartbeat, working: false)
+    #expect(heartbeat.resumeReason.utf8.count < 1_000 && (condition.obstacle ?? "").utf8.count < 1_000)
+  }
 }

@@ -283,4 +283,13 @@ import Testing
       #expect(throws: (any Error).self) { try VersionMemory(bytes: Array(bytes.prefix(count))) }
     }
   }
+
+  @Test func `why an earlier wish failed is not told of the present one`() {
+    let model = HeldModel()
+    let first = DesiredVersion(robot: "r1", version: "v1", generation: 1)
+    model.desire(first, from: .publication)
+    model.desire(DesiredVersion(robot: "r1", version: "v2", generation: 2), from: .publication)
+    model.refuse("v1 is damaged", for: first)
+    #expect(model.installError == "")
+  }
 }

@@ -191,13 +191,20 @@ package final class Robot: Sendable {
       metadata: ["safety.kind": "\(kind)", "trial.id": "\(trialID)", "safety.detail": "\(detail)"])
     let event = SafetyEvent(
       robot: self.name, trialID: trialID, kind: kind,
-      detail: String(String.UnicodeScalarView(detail.unicodeScalars.prefix(Self.detailLength))),
+      detail: detail.firstScalars(Self.detailLength),
       timeUnixNanos: self.runtime.unixNanos(), session: self.session)
     self.safety.send(keeping: keeping) { number in
       var event = event
       event.number = number
       return event
     }
+  }
+}
+
+extension String {
+  /// Its beginning, of so many Unicode scalars at most.
+  func firstScalars(_ count: Int) -> String {
+    String(String.UnicodeScalarView(self.unicodeScalars.prefix(count)))
   }
 }
 

@@ -73,7 +73,8 @@ package final class HeldModel: Sendable {
     self.changed.notify()
   }
 
-  package func refuse(_ error: String) {
-    self.state.withLock { $0.installError = error }
+  /// What was desired cannot be installed. Where the wish has changed meanwhile, that is no matter any more.
+  package func refuse(_ error: String, for desired: DesiredVersion) {
+    self.state.withLock { if $0.memory.desired == desired { $0.installError = error } }
   }
 }

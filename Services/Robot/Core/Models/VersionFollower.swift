@@ -113,7 +113,7 @@ package struct VersionFollower: Sendable {
       return true
     } catch {
       guard !Task.isCancelled else { return false }
-      self.model.refuse("\(error)")
+      self.model.refuse("\(error)", for: desired)
       self.logger.error(
         "model not installed", metadata: ["model.version": "\(desired.version)", "error": "\(error)"])
       return false

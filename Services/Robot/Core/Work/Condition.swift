@@ -37,8 +37,13 @@ package final class Condition: Sendable {
     var unkept: String?
   }
 
-  /// Characters of a reason that are kept: every heartbeat carries them.
+  /// Unicode scalars of a reason that are kept: every heartbeat carries them. A character may have any number of them.
   private static let reasonLength = 300
+
+  /// Nil for a reason that says nothing.
+  private static func kept(_ reason: String) -> String? {
+    reason.isEmpty ? nil : reason.firstScalars(Self.reasonLength)
+  }
 
   private let file: KeptFile<Kept>
   private let state: Mutex<State>
@@ -115,7 +120,7 @@ package final class Condition: Sendable {
 
   package func stop(reason: String) {
     self.change(standsStill: true) { state, _ in
-      state.stopReason = reason.isEmpty ? "no reason given" : String(reason.prefix(Self.reasonLength))
+      state.stopReason = Self.kept(reason) ?? "no reason given"
       state.resumeReason = nil
       return true
     }
@@ -127,7 +132,7 @@ package final class Condition: Sendable {
     self.change(standsStill: false) { state, latest in
       guard state.stopReason != nil, latest == standstills ?? latest else { return false }
       state.stopReason = nil
-      state.resumeReason = reason.isEmpty ? nil : String(reason.prefix(Self.reasonLength))
+      state.resumeReason = Self.kept(reason)
       return true
     }
   }
@@ -139,8 +144,7 @@ package final class Condition: Sendable {
     self.change(standsStill: !directive.healthy) { state, _ in
       guard directive.generation > state.healthGeneration else { return false }
       state.healthGeneration = directive.generation
-      let reason = directive.reason.isEmpty ? "no reason given" : directive.reason
-      state.unhealthyReason = directive.healthy ? nil : reason
+      state.unhealthyReason = directive.healthy ? nil : Self.kept(directive.reason) ?? "no reason given"
       return true
     }
   }
