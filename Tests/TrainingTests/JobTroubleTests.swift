@@ -51,10 +51,13 @@ struct JobTroubleTests {
         for try await progress in response.messages where progress.state == .running { break }
       }
       let checkpoint = "\(self.folder)/jobs/\(job.jobID)/checkpoint"
-      try? FileManager.default.removeItem(atPath: checkpoint)
-      // Nothing can be renamed to a folder that has something in it.
-      try FileManager.default.createDirectory(
-        atPath: "\(checkpoint)/full", withIntermediateDirectories: true)
+      // Nothing can be renamed to a folder that has something in it. The next checkpoint may come before the folder does.
+      try await self.until {
+        try? FileManager.default.removeItem(atPath: checkpoint)
+        try? FileManager.default.createDirectory(
+          atPath: "\(checkpoint)/full", withIntermediateDirectories: true)
+        return FileManager.default.fileExists(atPath: "\(checkpoint)/full")
+      }
       let ended = try await self.suite.finish(client, job)
       #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
     }
