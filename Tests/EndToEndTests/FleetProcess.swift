@@ -40,11 +40,11 @@ final class FleetProcess: Sendable {
     self.process.withLock { $0.isRunning ? nil : $0.terminationStatus }
   }
 
-  /// Whether a signal does not end it any more: it is taken another way.
-  func ignores(_ signal: Int32) -> Bool {
+  /// Whether a signal does not end it any more: it is caught.
+  func takes(_ signal: Int32) -> Bool {
     let identifier = self.process.withLock { $0.processIdentifier }
     let status = (try? String(contentsOfFile: "/proc/\(identifier)/status", encoding: .utf8)) ?? ""
-    let mask = status.split(separator: "\n").first { $0.hasPrefix("SigIgn:") }?.dropFirst("SigIgn:".count)
+    let mask = status.split(separator: "\n").first { $0.hasPrefix("SigCgt:") }?.dropFirst("SigCgt:".count)
     let bits = mask.flatMap { UInt64($0.trimmingCharacters(in: .whitespaces), radix: 16) } ?? 0
     return bits & (1 << UInt64(signal - 1)) != 0
   }

@@ -42,7 +42,7 @@ struct UsageTests {
     try #"{"training": \#(none), "rollout": \#(none)}"#.write(
       toFile: "\(folder.path)/config.json", atomically: true, encoding: .utf8)
     let fleet = try FleetProcess(words + ["--data", folder.path])
-    try await eventually("it hears of signals", within: .seconds(20)) { fleet.ignores(SIGINT) }
+    try await eventually("it hears of signals", within: .seconds(20)) { fleet.takes(SIGINT) }
     fleet.send(SIGINT)
     try await fleet.end(within: .seconds(20))
     #expect(fleet.status == 1)
