@@ -1,8 +1,6 @@
 import Foundation
 import GRPCCore
-import Logging
 import Schemas
-import ServiceKit
 import Storage
 import Synchronization
 import TestSupport
@@ -22,24 +20,8 @@ struct IntakeTests {
     self.store = try TrialStore(folder: URL(filePath: self.folder.path))
   }
 
-  /// What was published.
-  private final class Told: Sendable {
-    private let all = Mutex<[Intake.Publication]>([])
-    func add(_ publication: Intake.Publication) { self.all.withLock { $0.append(publication) } }
-
-    var states: [TrialState] {
-      self.all.withLock { $0 }.compactMap {
-        if case .acknowledgement(let told) = $0 { told.state } else { nil }
-      }
-    }
-    var outcomes: Int { self.all.withLock { $0 }.count { if case .outcome = $0 { true } else { false } } }
-  }
-
   private func intake(_ limits: TrialAssembler.Limits = .init()) -> Intake {
-    Intake(
-      store: self.store, limits: limits, metrics: MetricsRegistry(), vitals: Vitals(),
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    ) { [told] in told.add($0) }
+    self.told.intake(self.store, limits)
   }
 
   private func trial(_ id: String = "t-1") -> [TrialEvent] {
@@ -118,10 +100,7 @@ struct IntakeTests {
     let before = writes.withLock { $0 }
     var limits = TrialAssembler.Limits()
     limits.trialBytes = 50
-    let intake = Intake(
-      store: store, limits: limits, metrics: MetricsRegistry(), vitals: Vitals(),
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    ) { [told] in told.add($0) }
+    let intake = self.told.intake(store, limits)
     for index in 0..<10 { #expect(await intake.take(self.trial("t-\(index)")[0], bytes: 1_000) == nil) }
     #expect(self.told.states == Array(repeating: .refused, count: 10))
     #expect(writes.withLock { $0 } == before)

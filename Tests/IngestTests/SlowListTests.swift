@@ -1,7 +1,6 @@
 import Bus
 import Foundation
 import GRPCCore
-import Logging
 import Schemas
 import ServiceKit
 import Storage
@@ -60,6 +59,13 @@ struct SlowListTests {
     }
   }
 
+  /// A store whose catalog answers once the gate is open.
+  private static func store(in folder: TemporaryFolder, _ gate: Gate) throws -> TrialStore {
+    try TrialStore(
+      folder: folder.path, disk: SystemDisk(), runtime: .system,
+      catalog: try TrialCatalog(path: "\(folder.path)/catalog.sqlite", beforeAnswering: gate.pass))
+  }
+
   private static func upload(_ id: String, to intake: Intake) async throws -> TrialState {
     let events = AsyncStream { continuation in
       for event in Self.trial(id) { continuation.yield(event) }
@@ -71,11 +77,8 @@ struct SlowListTests {
   @Test func `however many lists hang, trials are stored and acknowledged`() async throws {
     let folder = try TemporaryFolder()
     let gate = Gate()
-    let store = try TrialStore(
-      folder: folder.path, disk: SystemDisk(), runtime: .system,
-      catalog: try TrialCatalog(path: "\(folder.path)/catalog.sqlite", beforeAnswering: gate.pass))
-    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    let intake = Intake(store: store, metrics: MetricsRegistry(), vitals: Vitals(), logger: logger) { _ in }
+    let store = try Self.store(in: folder, gate)
+    let intake = Told().intake(store)
     let endpoint = IngestEndpoint(intake: intake, store: store)
     func list(_ caller: String) async throws -> [TrialSummary] {
       try await withServerContextRPCCancellationHandle { cancellation in
@@ -129,11 +132,8 @@ struct SlowListTests {
   @Test func `a list that is over for its caller ends in the catalog too`() async throws {
     let folder = try TemporaryFolder()
     let gate = Gate()
-    let store = try TrialStore(
-      folder: folder.path, disk: SystemDisk(), runtime: .system,
-      catalog: try TrialCatalog(path: "\(folder.path)/catalog.sqlite", beforeAnswering: gate.pass))
-    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    let intake = Intake(store: store, metrics: MetricsRegistry(), vitals: Vitals(), logger: logger) { _ in }
+    let store = try Self.store(in: folder, gate)
+    let intake = Told().intake(store)
     let ends = Ends()
     let server = GRPCServer(
       transport: try ZeroMQServerTransport(bind: Endpoint("ipc://\(folder.path)/rpc")),

@@ -1,9 +1,6 @@
 import Foundation
 import GRPCCore
-import Logging
 import Schemas
-import ServiceKit
-import Synchronization
 import TestSupport
 import Testing
 import Trials
@@ -23,20 +20,7 @@ struct UnreadableEventTests {
     self.store = try TrialStore(folder: URL(filePath: self.folder.path))
   }
 
-  private final class Told: Sendable {
-    private let all = Mutex<[TrialAcknowledgement]>([])
-    func add(_ publication: Intake.Publication) {
-      if case .acknowledgement(let told) = publication { self.all.withLock { $0.append(told) } }
-    }
-    var states: [TrialState] { self.all.withLock { $0.map(\.state) } }
-  }
-
-  private var intake: Intake {
-    Intake(
-      store: self.store, metrics: MetricsRegistry(), vitals: Vitals(),
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    ) { [told] in told.add($0) }
-  }
+  private var intake: Intake { self.told.intake(self.store) }
 
   /// Many empty steps, and an image that lets them be read as long as it is there.
   private static func steps(image: Int) -> TrialEvent.Event {
