@@ -226,8 +226,12 @@ import Testing
       let job = try await client.startTraining(self.request(.pretrain, "v1", steps: 2))
       while registry.attempts.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(10)) }
       _ = try await client.cancelJob(CancelJobRequest(jobID: job.jobID))
-      // What a kill would leave: the registry's silence keeps the job from ending.
-      try FileManager.default.copyItem(atPath: "\(folder)/data", toPath: "\(folder)/killed")
+      // What a kill would leave. The cancelled job's files go meanwhile: one that went under the copy's hands begins
+      // the copy anew.
+      while (try? FileManager.default.copyItem(atPath: "\(folder)/data", toPath: "\(folder)/killed")) == nil {
+        try? FileManager.default.removeItem(atPath: "\(folder)/killed")
+        try await Task.sleep(for: .milliseconds(10))
+      }
     }
     try await self.withTraining(ingest, data: "killed") { client, registry in
       let job = try await self.finish(client, try await client.listJobs(ListJobsRequest()).jobs[0])
