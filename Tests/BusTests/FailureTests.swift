@@ -25,6 +25,16 @@ struct FailureTests {
     }
   }
 
+  @Test func `a request that lost its message is not sent, and may be made again`() async throws {
+    let server = try await EchoServer()
+    try await withClient(server.endpoint) { client in
+      let error = await #expect(throws: RPCError.self) { try await client.messages(.unary, []) }
+      #expect(error?.code == .unavailable)
+      try await client.expect(.unary, [[9]], gives: [[9]])
+    }
+    await server.stop()
+  }
+
   @Test("a call that waits for ready is served once the server comes")
   func waitsForReady() async throws {
     let endpoint = try Self.temporary("ipc")

@@ -189,6 +189,11 @@ final class Call<Inbound: InboundPart>: Sendable {
     for writer in writers { writer.continuation.resume() }
   }
 
+  /// Whether a message waits for the loop.
+  var hasMessageToSend: Bool {
+    self.state.withLock { $0.outgoing.contains { if case .message = $0 { true } else { false } } }
+  }
+
   /// The loop cannot send now and knows that it must come back.
   func keepOutgoing() { self.state.withLock { $0.isQueued = true } }
 
