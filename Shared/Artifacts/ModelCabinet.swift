@@ -100,6 +100,22 @@ public actor ModelCabinet {
   }
 }
 
+extension ModelManifest {
+  /// Refuses any content but the one that was named.
+  /// - Parameters:
+  ///   - sha256: of this manifest as it was signed.
+  ///   - named: of the one that is wanted; empty for any.
+  /// - Throws: ``ArtifactError`` `.otherContent`.
+  public func requireContent(_ sha256: [UInt8], named: [UInt8]) throws(ArtifactError) {
+    guard named.isEmpty || named == sha256 else {
+      throw ArtifactError(
+        .otherContent,
+        "Model \(self.version) has manifest \(Digest.hex(sha256.prefix(6)))…, and \(Digest.hex(named.prefix(6)))… is "
+          + "named for it. Release what is registered, under a version of its own.")
+    }
+  }
+}
+
 extension SignedManifest {
   /// What names the content of a model: SHA-256 of the bytes that are signed.
   public var sha256: [UInt8] { Digest.sha256(self.manifest) }

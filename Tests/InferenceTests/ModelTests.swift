@@ -93,6 +93,61 @@ import Testing
     }
   }
 
+  /// The registry lost its state, and took another model under the old name.
+  @Test func `a version acts with the content that is asked for, or is refused`() async throws {
+    try await Bench.run(capacity: 2) { bench in
+      func add(serial: UInt64) throws -> (engine: InferenceEngine, sha256: [UInt8]) {
+        let engine = try bench.registry.add("v1", serial: serial)
+        return (engine, try bench.registry.store.manifest(of: "v1").sha256)
+      }
+      func expect(_ model: (engine: InferenceEngine, sha256: [UInt8])) async throws {
+        let answer = try await bench.client.predict(request("v1", content: model.sha256))
+        #expect(isClose(answer.actions, try model.engine.action(observation())))
+      }
+      let old = try add(serial: 1)
+      try await expect(old)
+      let new = try add(serial: 2)
+      for model in [new, old, new] { try await expect(model) }
+      #expect(Set(bench.inference.status.models.map(\.manifestSha256)) == [new.sha256, old.sha256])
+      let lost = [UInt8](repeating: 7, count: 32)
+      for content in [lost, [7], [UInt8](repeating: 7, count: 33)] {
+        let expected: RPCError.Code = content == lost ? .failedPrecondition : .invalidArgument
+        let prepare = PrepareRequest(version: "v1", manifestSha256: content)
+        #expect(await status { _ = try await bench.client.prepare(prepare) } == expected)
+        #expect(
+          await status { _ = try await bench.client.predict(request("v1", content: content)) } == expected)
+      }
+      let refused = try #require(bench.inference.status.refusedModels.first)
+      #expect(bench.inference.status.refusedModels.count == 1)
+      #expect(refused.version == "v1" && refused.manifestSha256 == lost && !refused.reason.isEmpty)
+      try await expect(new)
+      #expect(await status { _ = try await bench.client.predict(request(content: lost)) } == .invalidArgument)
+    }
+  }
+
+  @Test func `what lies on the disk under an old name is not served for new content, nor the other way`()
+    async throws
+  {
+    let (folder, registry) = (try TemporaryFolder(), try FakeRegistry())
+    defer { withExtendedLifetime(folder) {} }
+    try registry.add("v1", serial: 1)
+    let old = try registry.store.manifest(of: "v1").sha256
+    func inference() throws -> Inference {
+      try Bench.inference(folder: folder, key: registry.key, source: registry.source)
+    }
+    _ = try await inference().act(request("v1", content: old), of: "robot", arrival: .now)
+    let engine = try registry.add("v1", serial: 2)
+    let new = try registry.store.manifest(of: "v1").sha256
+    let answer = try await inference().act(request("v1", content: new), of: "robot", arrival: .now)
+    #expect(isClose(answer.actions, try engine.action(observation())))
+    let again = try inference()
+    let refusal = await code { _ = try await again.act(request("v1", content: old), of: "r", arrival: .now) }
+    #expect(refusal == .refused && again.status.refusedModels.map(\.manifestSha256) == [old])
+    // The registry has it again.
+    try registry.add("v1", serial: 1)
+    _ = try await inference().act(request("v1", content: old), of: "robot", arrival: .now)
+  }
+
   @Test func aModelThatWasDamagedOnItsWayIsNeverRunAndMayBeSentAgain() async throws {
     let registry = try FakeRegistry()
     let engine = try registry.add("v1", serial: 1)

@@ -156,10 +156,12 @@ func observation(task: String = "open", step: Int = 0) -> Observation {
     imageWidth: 32, jointAngles: (0..<7).map { Float($0) * 0.1 - Float(step % 5) * 0.2 })
 }
 
-func request(_ version: String = "", step: Int = 0, budgetMicros: UInt64 = 0) -> ActRequest {
+func request(
+  _ version: String = "", content: [UInt8] = [], step: Int = 0, budgetMicros: UInt64 = 0
+) -> ActRequest {
   ActRequest(
     requestID: UInt64(step), observation: observation(step: step), modelVersion: version,
-    budgetMicros: budgetMicros)
+    budgetMicros: budgetMicros, manifestSha256: content)
 }
 
 extension InferenceEngine {

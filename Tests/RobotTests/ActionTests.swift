@@ -38,7 +38,9 @@ import Testing
 
 private struct RemoteStub: RemotePolicy {
   var answer: ActResponse?
-  func act(_ observation: Observation, version: String, budget: Duration) async -> ActResponse? {
+  func act(_ observation: Observation, version: String, sha256: [UInt8], budget: Duration) async
+    -> ActResponse?
+  {
     self.answer
   }
 }
@@ -48,7 +50,7 @@ private struct RemoteStub: RemotePolicy {
 
   @Test func asksInferenceFirst() async {
     var source = ActionSource(
-      remote: RemoteStub(answer: self.answer), local: FixedPolicy(), budget: .seconds(1))
+      remote: RemoteStub(answer: self.answer), local: .init(FixedPolicy()), budget: .seconds(1))
     for _ in 0..<2 {
       let choice = await source.choose(for: Observation(), previous: [0, 0, 0, 0])
       #expect(choice.action == [1, 1, 1, 1])
@@ -59,7 +61,8 @@ private struct RemoteStub: RemotePolicy {
 
   @Test func executesAChunkWhereToldTo() async {
     var source = ActionSource(
-      remote: RemoteStub(answer: self.answer), local: FixedPolicy(), budget: .seconds(1), executedOfChunk: 2)
+      remote: RemoteStub(answer: self.answer), local: .init(FixedPolicy()), budget: .seconds(1),
+      executedOfChunk: 2)
     var first: [Float] = []
     for _ in 0..<4 {
       first.append(await source.choose(for: Observation(), previous: [0, 0, 0, 0]).action[0])
@@ -68,18 +71,20 @@ private struct RemoteStub: RemotePolicy {
   }
 
   @Test func fallsBackOnItsOwnModel() async {
-    var source = ActionSource(remote: RemoteStub(answer: nil), local: FixedPolicy(), budget: .seconds(1))
+    var source = ActionSource(
+      remote: RemoteStub(answer: nil), local: .init(FixedPolicy()), budget: .seconds(1))
     let choice = await source.choose(for: Observation(), previous: [0, 0, 0, 0])
     #expect(choice.action == [0.1, 0.2, 0.3, 0.4])
     #expect(choice.fallback)
-    var alone = ActionSource(remote: nil, local: FixedPolicy(), budget: .seconds(1))
+    var alone = ActionSource(remote: nil, local: .init(FixedPolicy()), budget: .seconds(1))
     #expect(await !alone.choose(for: Observation(), previous: [0, 0, 0, 0]).fallback)
   }
 
   @Test func holdsWhereNobodyCanAct() async {
     let previous: [Float] = [0.4, 0.4, 0.4, -0.7]
     for local in [nil, BrokenPolicy(), FixedPolicy(actions: [1, 2, 3])] as [(any LocalPolicy)?] {
-      var source = ActionSource(remote: RemoteStub(answer: nil), local: local, budget: .seconds(1))
+      var source = ActionSource(
+        remote: RemoteStub(answer: nil), local: local.map { .init($0) }, budget: .seconds(1))
       let choice = await source.choose(for: Observation(), previous: previous)
       #expect(choice.action == [0, 0, 0, -0.7])
       #expect(choice.fallback)

@@ -11,6 +11,8 @@ import Testing
 struct InferenceStub: InferenceService.SimpleServiceProtocol {
   let budgets = Box<[UInt64]>([])
   let streams = Box(0)
+  /// Content that each request named.
+  let contents = Box<[[UInt8]]>([])
 
   final class Box<Value: Sendable>: Sendable {
     let value: Mutex<Value>
@@ -26,6 +28,7 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
       hangs = hangs || request.observation?.task == "hang"
       if hangs { continue }
       self.budgets.value.withLock { $0.append(request.budgetMicros) }
+      self.contents.value.withLock { $0.append(request.manifestSha256) }
       var answer = ActResponse(
         requestID: request.requestID, actions: [1, 0, 0, 0], modelVersion: request.modelVersion)
       switch request.observation?.task {
@@ -46,6 +49,12 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
   ) async throws -> InferenceStatus { InferenceStatus() }
 }
 
+extension RemotePolicy {
+  fileprivate func act(_ observation: Observation, budget: Duration) async -> ActResponse? {
+    await self.act(observation, version: "v1", sha256: [], budget: budget)
+  }
+}
+
 @Suite struct InferenceStreamTests {
   private let service = InferenceStub()
 
@@ -60,7 +69,7 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
         group.addTask { try await server.serve() }
         group.addTask { await stream.run(InferenceService.Client(wrapping: client)) }
         try await eventually("the stream is open") {
-          await stream.act(Observation(task: "t"), version: "v1", budget: .milliseconds(500)) != nil
+          await stream.act(Observation(task: "t"), budget: .milliseconds(500)) != nil
         }
         try await body(stream)
         group.cancelAll()
@@ -72,7 +81,7 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
   @Test func answersManyAtOnce() async throws {
     try await self.withStream { stream in
       for _ in 0..<100 {
-        let answer = await stream.act(Observation(task: "t"), version: "v1", budget: .seconds(20))
+        let answer = await stream.act(Observation(task: "t"), budget: .seconds(20))
         #expect(answer?.actions == [1, 0, 0, 0])
       }
     }
@@ -81,17 +90,17 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
 
   @Test(arguments: ["slow", "refused", "other"]) func givesUpOnWhatIsNoAnswer(task: String) async throws {
     try await self.withStream { stream in
-      #expect(await stream.act(Observation(task: task), version: "v1", budget: .milliseconds(50)) == nil)
-      let next = await stream.act(Observation(task: "t"), version: "v1", budget: .seconds(20))
+      #expect(await stream.act(Observation(task: task), budget: .milliseconds(50)) == nil)
+      let next = await stream.act(Observation(task: "t"), budget: .seconds(20))
       #expect(next != nil, "one bad answer does not end the stream")
     }
   }
 
   @Test func opensTheStreamAgain() async throws {
     try await self.withStream { stream in
-      #expect(await stream.act(Observation(task: "broken"), version: "v1", budget: .milliseconds(50)) == nil)
+      #expect(await stream.act(Observation(task: "broken"), budget: .milliseconds(50)) == nil)
       try await eventually("the stream is open again") {
-        await stream.act(Observation(task: "t"), version: "v1", budget: .milliseconds(200)) != nil
+        await stream.act(Observation(task: "t"), budget: .milliseconds(200)) != nil
       }
     }
   }
@@ -102,11 +111,11 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
     try await self.withStream(patience: .milliseconds(300)) { stream in
       #expect(self.service.streams.value.withLock { $0 } == 1)
       try await Task.sleep(for: .milliseconds(900))
-      #expect(await stream.act(Observation(task: "t"), version: "v1", budget: .seconds(20)) != nil)
+      #expect(await stream.act(Observation(task: "t"), budget: .seconds(20)) != nil)
       #expect(self.service.streams.value.withLock { $0 } == 1, "nobody waited for anything")
-      #expect(await stream.act(Observation(task: "hang"), version: "v1", budget: .milliseconds(20)) == nil)
+      #expect(await stream.act(Observation(task: "hang"), budget: .milliseconds(20)) == nil)
       try await eventually("another stream answers") {
-        await stream.act(Observation(task: "t"), version: "v1", budget: .milliseconds(200)) != nil
+        await stream.act(Observation(task: "t"), budget: .milliseconds(200)) != nil
       }
       #expect(self.service.streams.value.withLock { $0 } == 2)
     }
@@ -114,6 +123,6 @@ struct InferenceStub: InferenceService.SimpleServiceProtocol {
 
   @Test func hasNoAnswerWithoutAStream() async {
     let stream = InferenceStream()
-    #expect(await stream.act(Observation(task: "t"), version: "v1", budget: .seconds(60)) == nil)
+    #expect(await stream.act(Observation(task: "t"), budget: .seconds(60)) == nil)
   }
 }

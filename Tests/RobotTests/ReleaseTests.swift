@@ -109,13 +109,13 @@ extension AgentTests {
         try key.sign(
           ModelManifest(version: version, tasks: ["reach-v3"], files: [file], serial: UInt64(serial))))
     }
-    let rollout = RolloutDouble()
+    let (rollout, inference) = (RolloutDouble(), InferenceStub())
     let rolloutServer = GRPCServer(
       transport: try ZeroMQServerTransport(bind: self.sockets.endpoint("rollout.rpc")),
       services: [rollout, RegistryDouble(store: store)])
     let inferenceServer = GRPCServer(
       transport: try ZeroMQServerTransport(bind: self.sockets.endpoint("inference.rpc")),
-      services: [InferenceStub()])
+      services: [inference])
     let serving = [Task { try await rolloutServer.serve() }, Task { try await inferenceServer.serve() }]
     let settings: (inout AgentSettings) -> Void = {
       $0.trustedKeys = keys
@@ -127,7 +127,7 @@ extension AgentTests {
       rollout.desire("v2", generation: 2)
       try await eventually("v2 is reported; \(robot.model.installError)") { rollout.reported == "v2" }
       try await eventually("inference answers") {
-        await robot.remote?.act(Observation(task: "t"), version: "v2", budget: .seconds(1)) != nil
+        await robot.remote?.act(Observation(task: "t"), version: "v2", sha256: [], budget: .seconds(1)) != nil
       }
       let program = try self.program("synthetic", ["--size", "64", "--steps", "5"])
       _ = try await client.enqueue(Messages.order("o1", seeds: [1], mode: .policy))
@@ -139,6 +139,8 @@ extension AgentTests {
       #expect(events.header?.modelVersion == "v2" && events.header?.releaseID == "rel-v2")
       #expect(
         events.steps.allSatisfy { $0.modelVersion == "v2" && !$0.fallback && $0.action == [1, 0, 0, 0] })
+      let content = try store.manifest(of: "v2").sha256
+      #expect(inference.contents.value.withLock { $0.last } == content, "it names what it holds itself")
       inferenceServer.beginGracefulShutdown()
       rollout.desire("v1", generation: 3)
       try await eventually("what may be a stale order is refused") {

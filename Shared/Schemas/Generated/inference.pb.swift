@@ -51,18 +51,22 @@ public struct ActRequest: ProtobufMessage {
   public var modelVersion: String
   /// Time that the caller still waits, in microseconds from arrival; 0 for no limit.
   public var budgetMicros: UInt64
+  /// SHA-256 of SignedManifest.manifest, 32 bytes: the content that the version must have, whatever else is registered under its
+  /// name. Any other is refused with FAILED_PRECONDITION. Empty: the content that the service has.
+  public var manifestSha256: [UInt8]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.ActRequest"
 
-  public init() { self.requestID = 0; self.observation = nil; self.modelVersion = ""; self.budgetMicros = 0 }
+  public init() { self.requestID = 0; self.observation = nil; self.modelVersion = ""; self.budgetMicros = 0; self.manifestSha256 = [] }
 
-  public init(requestID: UInt64 = 0, observation: Observation? = nil, modelVersion: String = "", budgetMicros: UInt64 = 0) {
+  public init(requestID: UInt64 = 0, observation: Observation? = nil, modelVersion: String = "", budgetMicros: UInt64 = 0, manifestSha256: [UInt8] = []) {
     self.requestID = requestID
     self.observation = observation
     self.modelVersion = modelVersion
     self.budgetMicros = budgetMicros
+    self.manifestSha256 = manifestSha256
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -114,15 +118,18 @@ public struct ActResponse: ProtobufMessage {
 
 public struct PrepareRequest: ProtobufMessage {
   public var version: String
+  /// As in ActRequest.
+  public var manifestSha256: [UInt8]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.PrepareRequest"
 
-  public init() { self.version = "" }
+  public init() { self.version = ""; self.manifestSha256 = [] }
 
-  public init(version: String = "") {
+  public init(version: String = "", manifestSha256: [UInt8] = []) {
     self.version = version
+    self.manifestSha256 = manifestSha256
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -140,19 +147,51 @@ public struct LoadedModel: ProtobufMessage {
   public var requests: UInt64
   public var p50Micros: Double
   public var p99Micros: Double
+  /// SHA-256 of SignedManifest.manifest: two contents of one version are two models.
+  public var manifestSha256: [UInt8]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.LoadedModel"
 
-  public init() { self.version = ""; self.tasks = []; self.requests = 0; self.p50Micros = 0; self.p99Micros = 0 }
+  public init() { self.version = ""; self.tasks = []; self.requests = 0; self.p50Micros = 0; self.p99Micros = 0; self.manifestSha256 = [] }
 
-  public init(version: String = "", tasks: [String] = [], requests: UInt64 = 0, p50Micros: Double = 0, p99Micros: Double = 0) {
+  public init(version: String = "", tasks: [String] = [], requests: UInt64 = 0, p50Micros: Double = 0, p99Micros: Double = 0, manifestSha256: [UInt8] = []) {
     self.version = version
     self.tasks = tasks
     self.requests = requests
     self.p50Micros = p50Micros
     self.p99Micros = p99Micros
+    self.manifestSha256 = manifestSha256
+  }
+
+  public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
+    self = try CMessageCoder.decode(bytes)
+  }
+
+  public func withEncoder<Result>(_ body: (MessageEncoder) throws -> Result) rethrows -> Result {
+    try CMessageCoder.withEncoder(self, body)
+  }
+}
+
+/// A model that was asked for and must not act: it is not trusted, its time is over, or its content is not the one that was
+/// asked for.
+public struct RefusedModel: ProtobufMessage {
+  public var version: String
+  /// As it was asked for; empty for any.
+  public var manifestSha256: [UInt8]
+  public var reason: String
+  /// Fields that this program does not know; kept when encoded again.
+  public var unknownFields = UnknownFields()
+
+  public static let protoMessageName = "fleetloop.v1.RefusedModel"
+
+  public init() { self.version = ""; self.manifestSha256 = []; self.reason = "" }
+
+  public init(version: String = "", manifestSha256: [UInt8] = [], reason: String = "") {
+    self.version = version
+    self.manifestSha256 = manifestSha256
+    self.reason = reason
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -186,18 +225,21 @@ public struct InferenceStatus: ProtobufMessage {
   public var requests: UInt64
   public var expired: UInt64
   public var refused: UInt64
+  /// Newest last, at most 64; each until the model acts after all.
+  public var refusedModels: [RefusedModel]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.InferenceStatus"
 
-  public init() { self.models = []; self.requests = 0; self.expired = 0; self.refused = 0 }
+  public init() { self.models = []; self.requests = 0; self.expired = 0; self.refused = 0; self.refusedModels = [] }
 
-  public init(models: [LoadedModel] = [], requests: UInt64 = 0, expired: UInt64 = 0, refused: UInt64 = 0) {
+  public init(models: [LoadedModel] = [], requests: UInt64 = 0, expired: UInt64 = 0, refused: UInt64 = 0, refusedModels: [RefusedModel] = []) {
     self.models = models
     self.requests = requests
     self.expired = expired
     self.refused = refused
+    self.refusedModels = refusedModels
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -258,6 +300,7 @@ extension ActRequest: CMessage {
     if let m = c.pointee.observation { value.observation = try Observation.read(m) }
     value.modelVersion = try CField.string(c.pointee.model_version, "fleetloop.v1.ActRequest.model_version")
     value.budgetMicros = c.pointee.budget_micros
+    value.manifestSha256 = CField.bytes(c.pointee.manifest_sha256)
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -269,6 +312,7 @@ extension ActRequest: CMessage {
     c.pointee.observation = self.observation?.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__Observation.self)
     c.pointee.model_version = arena.string(self.modelVersion)
     c.pointee.budget_micros = self.budgetMicros
+    c.pointee.manifest_sha256 = arena.bytes(self.manifestSha256)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -318,6 +362,7 @@ extension PrepareRequest: CMessage {
     let c = pointer.assumingMemoryBound(to: Fleetloop__V1__PrepareRequest.self)
     var value = Self()
     value.version = try CField.string(c.pointee.version, "fleetloop.v1.PrepareRequest.version")
+    value.manifestSha256 = CField.bytes(c.pointee.manifest_sha256)
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -326,6 +371,7 @@ extension PrepareRequest: CMessage {
     let c = arena.make(Fleetloop__V1__PrepareRequest.self)
     fleetloop__v1__prepare_request__init(c)
     c.pointee.version = arena.string(self.version)
+    c.pointee.manifest_sha256 = arena.bytes(self.manifestSha256)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -345,6 +391,7 @@ extension LoadedModel: CMessage {
     value.requests = c.pointee.requests
     value.p50Micros = c.pointee.p50_micros
     value.p99Micros = c.pointee.p99_micros
+    value.manifestSha256 = CField.bytes(c.pointee.manifest_sha256)
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -358,6 +405,33 @@ extension LoadedModel: CMessage {
     c.pointee.requests = self.requests
     c.pointee.p50_micros = self.p50Micros
     c.pointee.p99_micros = self.p99Micros
+    c.pointee.manifest_sha256 = arena.bytes(self.manifestSha256)
+    self.unknownFields.write(to: &c.pointee.base, in: arena)
+    return UnsafeMutableRawPointer(c)
+  }
+}
+
+extension RefusedModel: CMessage {
+  static func unpack(_ allocator: UnsafeMutablePointer<ProtobufCAllocator>, _ count: Int, _ bytes: UnsafePointer<UInt8>?) -> UnsafeMutableRawPointer? {
+    UnsafeMutableRawPointer(fleetloop__v1__refused_model__unpack(allocator, count, bytes))
+  }
+
+  static func read(_ pointer: UnsafeRawPointer) throws(SchemaError) -> Self {
+    let c = pointer.assumingMemoryBound(to: Fleetloop__V1__RefusedModel.self)
+    var value = Self()
+    value.version = try CField.string(c.pointee.version, "fleetloop.v1.RefusedModel.version")
+    value.manifestSha256 = CField.bytes(c.pointee.manifest_sha256)
+    value.reason = try CField.string(c.pointee.reason, "fleetloop.v1.RefusedModel.reason")
+    value.unknownFields = UnknownFields(c.pointee.base)
+    return value
+  }
+
+  func write(in arena: EncodingArena) -> UnsafeMutableRawPointer {
+    let c = arena.make(Fleetloop__V1__RefusedModel.self)
+    fleetloop__v1__refused_model__init(c)
+    c.pointee.version = arena.string(self.version)
+    c.pointee.manifest_sha256 = arena.bytes(self.manifestSha256)
+    c.pointee.reason = arena.string(self.reason)
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }
@@ -396,6 +470,8 @@ extension InferenceStatus: CMessage {
     value.requests = c.pointee.requests
     value.expired = c.pointee.expired
     value.refused = c.pointee.refused
+    value.refusedModels.reserveCapacity(c.pointee.n_refused_models)
+    for index in 0..<c.pointee.n_refused_models { value.refusedModels.append(try RefusedModel.read(c.pointee.refused_models[index]!)) }
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -408,6 +484,8 @@ extension InferenceStatus: CMessage {
     c.pointee.requests = self.requests
     c.pointee.expired = self.expired
     c.pointee.refused = self.refused
+    c.pointee.n_refused_models = self.refusedModels.count
+    c.pointee.refused_models = arena.pointers(self.refusedModels) { $0.write(in: arena).assumingMemoryBound(to: Fleetloop__V1__RefusedModel.self) }
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

@@ -30,14 +30,10 @@ package actor ModelDisk {
     self.vitals = vitals
   }
 
-  /// A version ready to act.
-  /// - Parameter version: empty for the newest that the registry has.
-  func load(_ version: String) async throws -> ServedModel {
-    let version = version.isEmpty ? try await self.newest() : version
-    guard Names.isValid(version) else {
-      throw InferenceError(.invalid, "'\(version.prefix(64))' is no version of a model.")
-    }
-    let model = try await self.fetch(version)
+  /// A model ready to act; the newest that the registry has where none is named.
+  func load(_ name: ModelName) async throws -> ServedModel {
+    let version = name.version.isEmpty ? try await self.newest() : name.version
+    let model = try await self.fetch(version, name.sha256)
     let engine = try InferenceEngine(manifest: model.manifest, files: model.files)
     // The first answer prepares LibTorch's kernels for this network; a robot should not wait for that.
     let side = UInt32(engine.configuration.imageSize)
@@ -48,12 +44,16 @@ package actor ModelDisk {
         jointAngles: [Float](repeating: 0, count: engine.configuration.joints))
       _ = try engine.actions(for: [engine.prepare(blank)])
     }
-    return ServedModel(manifest: model.manifest, engine: engine)
+    return ServedModel(model, engine: engine)
   }
 
-  private func fetch(_ version: String) async throws -> ModelCabinet.Model {
+  private func fetch(_ version: String, _ named: [UInt8]) async throws -> ModelCabinet.Model {
     do {
-      let model = try await self.cabinet.model(version, from: self.source.fetch)
+      let model = try await self.cabinet.model(
+        version,
+        rule: { manifest, sha256 throws(ArtifactError) in
+          try manifest.requireContent(sha256, named: named)
+        }, from: self.source.fetch)
       self.vitals.recover("models")
       return model
     } catch let error as ArtifactError where [.diskFull, .fileSystem].contains(error.code) {

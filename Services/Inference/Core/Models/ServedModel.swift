@@ -1,3 +1,4 @@
+import Artifacts
 import Policy
 import Schemas
 import Synchronization
@@ -5,11 +6,14 @@ import Synchronization
 /// One version in memory, and how it does.
 final class ServedModel: Sendable {
   let manifest: ModelManifest
+  /// SHA-256 of the manifest.
+  let sha256: [UInt8]
   let engine: InferenceEngine
   private let latency = Mutex(LatencyWindow())
 
-  init(manifest: ModelManifest, engine: InferenceEngine) {
-    self.manifest = manifest
+  init(_ model: ModelCabinet.Model, engine: InferenceEngine) {
+    self.manifest = model.manifest
+    self.sha256 = model.sha256
     self.engine = engine
   }
 
@@ -27,6 +31,6 @@ final class ServedModel: Sendable {
     let latency = self.latency.withLock { $0 }
     return LoadedModel(
       version: self.version, tasks: self.manifest.tasks, requests: latency.count,
-      p50Micros: latency.quantile(0.5), p99Micros: latency.quantile(0.99))
+      p50Micros: latency.quantile(0.5), p99Micros: latency.quantile(0.99), manifestSha256: self.sha256)
   }
 }

@@ -54,7 +54,8 @@ package final class Inference: Service {
       if let deadline, .now >= deadline {
         throw InferenceError(.expired, "The time for the answer was over when the request was read.")
       }
-      let model = try await self.models.model(request.modelVersion, before: deadline)
+      let name = try ModelName(request.modelVersion, sha256: request.manifestSha256)
+      let model = try await self.models.model(name, before: deadline)
       // What it cannot take waits for no worker.
       try model.engine.requireValid(observation)
       let answer = try await self.batcher.act(observation, model: model, of: caller, before: deadline)
@@ -74,9 +75,11 @@ package final class Inference: Service {
   }
 
   /// Loads a version; empty for the newest.
-  func prepare(_ version: String) async throws(InferenceError) -> LoadedModel {
+  /// - Parameter sha256: of the content that it must have; empty for any.
+  func prepare(_ version: String, sha256: [UInt8] = []) async throws(InferenceError) -> LoadedModel {
     do {
-      let model = try await self.models.model(version, before: .now + ModelSource.transferTimeout)
+      let name = try ModelName(version, sha256: sha256)
+      let model = try await self.models.model(name, before: .now + ModelSource.transferTimeout)
       self.logger.info("model is ready", metadata: ["model.version": "\(model.version)"])
       return model.summary
     } catch {
@@ -95,7 +98,7 @@ package final class Inference: Service {
     let counts = self.counts.withLock { $0 }
     return InferenceStatus(
       models: self.models.models.map(\.summary), requests: counts.requests, expired: counts.expired,
-      refused: counts.refused)
+      refused: counts.refused, refusedModels: self.models.refused)
   }
 
   private func count(_ error: InferenceError) {

@@ -44,7 +44,7 @@ package final class InferenceEndpoint: InferenceService.SimpleServiceProtocol {
 
   package func prepare(request: PrepareRequest, context: ServerContext) async throws -> LoadedModel {
     do throws(InferenceError) {
-      return try await self.inference.prepare(request.version)
+      return try await self.inference.prepare(request.version, sha256: request.manifestSha256)
     } catch {
       throw error.status
     }

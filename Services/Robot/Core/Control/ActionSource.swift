@@ -10,7 +10,10 @@ package protocol LocalPolicy: Sendable {
 /// A policy behind a network.
 package protocol RemotePolicy: Sendable {
   /// Nil where no good answer came within the budget.
-  func act(_ observation: Observation, version: String, budget: Duration) async -> ActResponse?
+  /// - Parameter sha256: of the manifest of the version that is to act; empty for any.
+  func act(
+    _ observation: Observation, version: String, sha256: [UInt8], budget: Duration
+  ) async -> ActResponse?
 }
 
 /// Chooses the actions of one trial: inference first, the local policy where it does not answer in time, and a hold action
@@ -24,7 +27,7 @@ package struct ActionSource {
   }
 
   private let remote: (any RemotePolicy)?
-  private let local: (any LocalPolicy)?
+  private let local: ModelKeeper.Installed?
   private let budget: Duration
   private let executedOfChunk: Int
   /// Actions of the last chunk that are still to be executed, next one last.
@@ -34,7 +37,7 @@ package struct ActionSource {
   ///   - budget: time that inference has for an answer.
   ///   - executedOfChunk: actions executed of each predicted chunk before the policy is asked again, at least 1.
   package init(
-    remote: (any RemotePolicy)?, local: (any LocalPolicy)?, budget: Duration, executedOfChunk: Int = 1
+    remote: (any RemotePolicy)?, local: ModelKeeper.Installed?, budget: Duration, executedOfChunk: Int = 1
   ) {
     self.remote = remote
     self.local = local
@@ -43,17 +46,20 @@ package struct ActionSource {
   }
 
   /// Version that this trial acts with; empty without a model.
-  package var modelVersion: String { self.local?.version ?? "" }
+  package var modelVersion: String { self.local?.policy.version ?? "" }
 
   /// The next action.
   /// - Parameter previous: what was executed last; its gripper is kept by a hold action.
   package mutating func choose(for observation: Observation, previous: [Float]) async -> Choice {
     if let next = self.queued.popLast() { return next }
     // Without a model of its own the robot knows no version that it could ask for or vouch for.
-    guard let local else {
+    guard let local = self.local?.policy else {
       return Choice(action: ActionLimits.hold(previous), modelVersion: "", fallback: true)
     }
-    if let answer = await self.remote?.act(observation, version: local.version, budget: self.budget) {
+    let sha256 = self.local?.sha256 ?? []
+    if let answer = await self.remote?.act(
+      observation, version: local.version, sha256: sha256, budget: self.budget)
+    {
       return self.take(answer.actions, version: answer.modelVersion, fallback: false)
         ?? Choice(action: ActionLimits.hold(previous), modelVersion: answer.modelVersion, fallback: true)
     }

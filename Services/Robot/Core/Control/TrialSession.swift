@@ -35,15 +35,15 @@ struct TrialSession {
     // In this order: a stop that comes between the two is seen by the first observation.
     self.standstills = robot.condition.standstills
     if let obstacle = robot.condition.obstacle { throw RobotError(.notReady, obstacle) }
-    let model = start.mode == .demonstration ? nil : robot.model.current
+    let model = start.mode == .demonstration ? nil : robot.model.installed
     let trialID = Self.newTrialID(robot.runtime)
     let identity = robot.configuration.identity
     self.header = TrialHeader(
       trialID: trialID, robot: identity.name, facility: identity.facility, task: start.task, mode: start.mode,
-      modelVersion: model?.version ?? "", startedUnixNanos: robot.runtime.unixNanos(),
+      modelVersion: model?.policy.version ?? "", startedUnixNanos: robot.runtime.unixNanos(),
       hardwareCohort: identity.cohort, seed: start.seed, imageHeight: start.imageHeight,
       imageWidth: start.imageWidth, controlHertz: start.controlHertz,
-      releaseID: robot.model.desired.version == model?.version ? robot.model.desired.releaseID : "",
+      releaseID: robot.model.desired.version == model?.policy.version ? robot.model.desired.releaseID : "",
       orderID: start.orderID, labels: start.labels)
     self.robot = robot
     self.began = robot.runtime.now()

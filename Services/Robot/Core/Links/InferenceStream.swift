@@ -84,19 +84,24 @@ package final class InferenceStream: RemotePolicy {
     }
   }
 
-  package func act(_ observation: Observation, version: String, budget: Duration) async -> ActResponse? {
+  package func act(
+    _ observation: Observation, version: String, sha256: [UInt8], budget: Duration
+  ) async -> ActResponse? {
     let now = self.runtime.now()
     let (outgoing, admission) = self.state.withLock { state in
       // A call that cannot go out says nothing about the service.
       (state.outgoing, state.outgoing == nil ? .refuse : state.breaker.admit(now: now))
     }
     guard let outgoing else { return nil }
+    let request = ActRequest(
+      observation: observation, modelVersion: version, budgetMicros: UInt64(max(0, budget.micros)),
+      manifestSha256: sha256)
     switch admission {
     case .call:
-      return await self.ask(observation, version: version, budget: budget, outgoing)
+      return await self.ask(request, budget: budget, outgoing)
     case .probe:
       Task(executorPreference: self.runtime.taskExecutor) {
-        _ = await self.ask(observation, version: version, budget: budget, outgoing)
+        _ = await self.ask(request, budget: budget, outgoing)
       }
       return nil
     case .refuse: return nil
@@ -104,16 +109,14 @@ package final class InferenceStream: RemotePolicy {
   }
 
   private func ask(
-    _ observation: Observation, version: String, budget: Duration,
-    _ outgoing: AsyncStream<ActRequest>.Continuation
+    _ request: ActRequest, budget: Duration, _ outgoing: AsyncStream<ActRequest>.Continuation
   ) async -> ActResponse? {
+    var request = request
     let id = self.state.withLock { state in
       defer { state.nextID += 1 }
       return state.nextID
     }
-    let request = ActRequest(
-      requestID: id, observation: observation, modelVersion: version,
-      budgetMicros: UInt64(max(0, budget.micros)))
+    request.requestID = id
     let outcome = await withCheckedContinuation { continuation in
       let now = self.runtime.now()
       self.state.withLock { state in
@@ -131,7 +134,7 @@ package final class InferenceStream: RemotePolicy {
     case .answered(let answer):
       self.state.withLock { $0.breaker.succeeded() }
       // An answer with an error code is no answer; the local policy acts.
-      return answer.code == 0 && answer.modelVersion == version ? answer : nil
+      return answer.code == 0 && answer.modelVersion == request.modelVersion ? answer : nil
     case .late:
       let now = self.runtime.now()
       self.state.withLock { $0.breaker.failed(now: now) }

@@ -75,13 +75,7 @@ package struct VersionMemory: Sendable, Hashable {
   {
     let pin = desired.manifestSha256
     let known = self.contents.first { $0.version == manifest.version }.map { [UInt8]($0.sha256) }
-    let content = pin.isEmpty ? known ?? sha256 : pin
-    guard content == sha256 else {
-      throw ArtifactError(
-        .otherContent,
-        "Model \(manifest.version) has manifest \(Digest.hex(sha256.prefix(6)))…, and \(Digest.hex(content.prefix(6)))… "
-          + "is its content. Release what is registered, under a version of its own.")
-    }
+    try manifest.requireContent(sha256, named: pin.isEmpty ? known ?? [] : pin)
     guard !pin.isEmpty || manifest.serial >= self.highestSerial else {
       throw ArtifactError(
         .tooOld,

@@ -232,6 +232,51 @@ void   fleetloop__v1__loaded_model__free_unpacked
   assert(message->base.descriptor == &fleetloop__v1__loaded_model__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   fleetloop__v1__refused_model__init
+                     (Fleetloop__V1__RefusedModel         *message)
+{
+  static const Fleetloop__V1__RefusedModel init_value = FLEETLOOP__V1__REFUSED_MODEL__INIT;
+  *message = init_value;
+}
+size_t fleetloop__v1__refused_model__get_packed_size
+                     (const Fleetloop__V1__RefusedModel *message)
+{
+  assert(message->base.descriptor == &fleetloop__v1__refused_model__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t fleetloop__v1__refused_model__pack
+                     (const Fleetloop__V1__RefusedModel *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &fleetloop__v1__refused_model__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t fleetloop__v1__refused_model__pack_to_buffer
+                     (const Fleetloop__V1__RefusedModel *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &fleetloop__v1__refused_model__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Fleetloop__V1__RefusedModel *
+       fleetloop__v1__refused_model__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Fleetloop__V1__RefusedModel *)
+     protobuf_c_message_unpack (&fleetloop__v1__refused_model__descriptor,
+                                allocator, len, data);
+}
+void   fleetloop__v1__refused_model__free_unpacked
+                     (Fleetloop__V1__RefusedModel *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &fleetloop__v1__refused_model__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   fleetloop__v1__get_inference_status_request__init
                      (Fleetloop__V1__GetInferenceStatusRequest         *message)
 {
@@ -451,7 +496,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__observation__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__observation__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__act_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor fleetloop__v1__act_request__field_descriptors[5] =
 {
   {
     "request_id",
@@ -501,9 +546,22 @@ static const ProtobufCFieldDescriptor fleetloop__v1__act_request__field_descript
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "manifest_sha256",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__ActRequest, manifest_sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__act_request__field_indices_by_name[] = {
   3,   /* field[3] = budget_micros */
+  4,   /* field[4] = manifest_sha256 */
   2,   /* field[2] = model_version */
   1,   /* field[1] = observation */
   0,   /* field[0] = request_id */
@@ -511,7 +569,7 @@ static const unsigned fleetloop__v1__act_request__field_indices_by_name[] = {
 static const ProtobufCIntRange fleetloop__v1__act_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__act_request__descriptor =
 {
@@ -521,7 +579,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__act_request__descriptor =
   "Fleetloop__V1__ActRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__ActRequest),
-  4,
+  5,
   fleetloop__v1__act_request__field_descriptors,
   fleetloop__v1__act_request__field_indices_by_name,
   1,  fleetloop__v1__act_request__number_ranges,
@@ -644,7 +702,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__act_response__descriptor =
   (ProtobufCMessageInit) fleetloop__v1__act_response__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__prepare_request__field_descriptors[1] =
+static const ProtobufCFieldDescriptor fleetloop__v1__prepare_request__field_descriptors[2] =
 {
   {
     "version",
@@ -658,14 +716,27 @@ static const ProtobufCFieldDescriptor fleetloop__v1__prepare_request__field_desc
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "manifest_sha256",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__PrepareRequest, manifest_sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__prepare_request__field_indices_by_name[] = {
+  1,   /* field[1] = manifest_sha256 */
   0,   /* field[0] = version */
 };
 static const ProtobufCIntRange fleetloop__v1__prepare_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 1 }
+  { 0, 2 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__prepare_request__descriptor =
 {
@@ -675,14 +746,14 @@ const ProtobufCMessageDescriptor fleetloop__v1__prepare_request__descriptor =
   "Fleetloop__V1__PrepareRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__PrepareRequest),
-  1,
+  2,
   fleetloop__v1__prepare_request__field_descriptors,
   fleetloop__v1__prepare_request__field_indices_by_name,
   1,  fleetloop__v1__prepare_request__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__prepare_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__loaded_model__field_descriptors[5] =
+static const ProtobufCFieldDescriptor fleetloop__v1__loaded_model__field_descriptors[6] =
 {
   {
     "version",
@@ -744,8 +815,21 @@ static const ProtobufCFieldDescriptor fleetloop__v1__loaded_model__field_descrip
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "manifest_sha256",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__LoadedModel, manifest_sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__loaded_model__field_indices_by_name[] = {
+  5,   /* field[5] = manifest_sha256 */
   3,   /* field[3] = p50_micros */
   4,   /* field[4] = p99_micros */
   2,   /* field[2] = requests */
@@ -755,7 +839,7 @@ static const unsigned fleetloop__v1__loaded_model__field_indices_by_name[] = {
 static const ProtobufCIntRange fleetloop__v1__loaded_model__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 5 }
+  { 0, 6 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__loaded_model__descriptor =
 {
@@ -765,11 +849,75 @@ const ProtobufCMessageDescriptor fleetloop__v1__loaded_model__descriptor =
   "Fleetloop__V1__LoadedModel",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__LoadedModel),
-  5,
+  6,
   fleetloop__v1__loaded_model__field_descriptors,
   fleetloop__v1__loaded_model__field_indices_by_name,
   1,  fleetloop__v1__loaded_model__number_ranges,
   (ProtobufCMessageInit) fleetloop__v1__loaded_model__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor fleetloop__v1__refused_model__field_descriptors[3] =
+{
+  {
+    "version",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__RefusedModel, version),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "manifest_sha256",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__RefusedModel, manifest_sha256),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reason",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_STRING,
+    0,   /* quantifier_offset */
+    offsetof(Fleetloop__V1__RefusedModel, reason),
+    NULL,
+    &protobuf_c_empty_string,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned fleetloop__v1__refused_model__field_indices_by_name[] = {
+  1,   /* field[1] = manifest_sha256 */
+  2,   /* field[2] = reason */
+  0,   /* field[0] = version */
+};
+static const ProtobufCIntRange fleetloop__v1__refused_model__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 3 }
+};
+const ProtobufCMessageDescriptor fleetloop__v1__refused_model__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "fleetloop.v1.RefusedModel",
+  "RefusedModel",
+  "Fleetloop__V1__RefusedModel",
+  "fleetloop.v1",
+  sizeof(Fleetloop__V1__RefusedModel),
+  3,
+  fleetloop__v1__refused_model__field_descriptors,
+  fleetloop__v1__refused_model__field_indices_by_name,
+  1,  fleetloop__v1__refused_model__number_ranges,
+  (ProtobufCMessageInit) fleetloop__v1__refused_model__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 #define fleetloop__v1__get_inference_status_request__field_descriptors NULL
@@ -790,7 +938,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__get_inference_status_request__de
   (ProtobufCMessageInit) fleetloop__v1__get_inference_status_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__inference_status__field_descriptors[4] =
+static const ProtobufCFieldDescriptor fleetloop__v1__inference_status__field_descriptors[5] =
 {
   {
     "models",
@@ -840,17 +988,30 @@ static const ProtobufCFieldDescriptor fleetloop__v1__inference_status__field_des
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "refused_models",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Fleetloop__V1__InferenceStatus, n_refused_models),
+    offsetof(Fleetloop__V1__InferenceStatus, refused_models),
+    &fleetloop__v1__refused_model__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned fleetloop__v1__inference_status__field_indices_by_name[] = {
   2,   /* field[2] = expired */
   0,   /* field[0] = models */
   3,   /* field[3] = refused */
+  4,   /* field[4] = refused_models */
   1,   /* field[1] = requests */
 };
 static const ProtobufCIntRange fleetloop__v1__inference_status__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 5 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__inference_status__descriptor =
 {
@@ -860,7 +1021,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__inference_status__descriptor =
   "Fleetloop__V1__InferenceStatus",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__InferenceStatus),
-  4,
+  5,
   fleetloop__v1__inference_status__field_descriptors,
   fleetloop__v1__inference_status__field_indices_by_name,
   1,  fleetloop__v1__inference_status__number_ranges,

@@ -20,6 +20,7 @@ typedef struct Fleetloop__V1__ActRequest Fleetloop__V1__ActRequest;
 typedef struct Fleetloop__V1__ActResponse Fleetloop__V1__ActResponse;
 typedef struct Fleetloop__V1__PrepareRequest Fleetloop__V1__PrepareRequest;
 typedef struct Fleetloop__V1__LoadedModel Fleetloop__V1__LoadedModel;
+typedef struct Fleetloop__V1__RefusedModel Fleetloop__V1__RefusedModel;
 typedef struct Fleetloop__V1__GetInferenceStatusRequest Fleetloop__V1__GetInferenceStatusRequest;
 typedef struct Fleetloop__V1__InferenceStatus Fleetloop__V1__InferenceStatus;
 
@@ -72,10 +73,15 @@ struct  Fleetloop__V1__ActRequest
    * Time that the caller still waits, in microseconds from arrival; 0 for no limit.
    */
   uint64_t budget_micros;
+  /*
+   * SHA-256 of SignedManifest.manifest, 32 bytes: the content that the version must have, whatever else is registered under its
+   * name. Any other is refused with FAILED_PRECONDITION. Empty: the content that the service has.
+   */
+  ProtobufCBinaryData manifest_sha256;
 };
 #define FLEETLOOP__V1__ACT_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__act_request__descriptor) \
-    , 0, NULL, (char *)protobuf_c_empty_string, 0 }
+    , 0, NULL, (char *)protobuf_c_empty_string, 0, {0,NULL} }
 
 
 struct  Fleetloop__V1__ActResponse
@@ -111,10 +117,14 @@ struct  Fleetloop__V1__PrepareRequest
 {
   ProtobufCMessage base;
   char *version;
+  /*
+   * As in ActRequest.
+   */
+  ProtobufCBinaryData manifest_sha256;
 };
 #define FLEETLOOP__V1__PREPARE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__prepare_request__descriptor) \
-    , (char *)protobuf_c_empty_string }
+    , (char *)protobuf_c_empty_string, {0,NULL} }
 
 
 struct  Fleetloop__V1__LoadedModel
@@ -126,10 +136,33 @@ struct  Fleetloop__V1__LoadedModel
   uint64_t requests;
   double p50_micros;
   double p99_micros;
+  /*
+   * SHA-256 of SignedManifest.manifest: two contents of one version are two models.
+   */
+  ProtobufCBinaryData manifest_sha256;
 };
 #define FLEETLOOP__V1__LOADED_MODEL__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__loaded_model__descriptor) \
-    , (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0 }
+    , (char *)protobuf_c_empty_string, 0,NULL, 0, 0, 0, {0,NULL} }
+
+
+/*
+ * A model that was asked for and must not act: it is not trusted, its time is over, or its content is not the one that was
+ * asked for.
+ */
+struct  Fleetloop__V1__RefusedModel
+{
+  ProtobufCMessage base;
+  char *version;
+  /*
+   * As it was asked for; empty for any.
+   */
+  ProtobufCBinaryData manifest_sha256;
+  char *reason;
+};
+#define FLEETLOOP__V1__REFUSED_MODEL__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__refused_model__descriptor) \
+    , (char *)protobuf_c_empty_string, {0,NULL}, (char *)protobuf_c_empty_string }
 
 
 struct  Fleetloop__V1__GetInferenceStatusRequest
@@ -149,10 +182,15 @@ struct  Fleetloop__V1__InferenceStatus
   uint64_t requests;
   uint64_t expired;
   uint64_t refused;
+  /*
+   * Newest last, at most 64; each until the model acts after all.
+   */
+  size_t n_refused_models;
+  Fleetloop__V1__RefusedModel **refused_models;
 };
 #define FLEETLOOP__V1__INFERENCE_STATUS__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__inference_status__descriptor) \
-    , 0,NULL, 0, 0, 0 }
+    , 0,NULL, 0, 0, 0, 0,NULL }
 
 
 /* Fleetloop__V1__Observation methods */
@@ -250,6 +288,25 @@ Fleetloop__V1__LoadedModel *
 void   fleetloop__v1__loaded_model__free_unpacked
                      (Fleetloop__V1__LoadedModel *message,
                       ProtobufCAllocator *allocator);
+/* Fleetloop__V1__RefusedModel methods */
+void   fleetloop__v1__refused_model__init
+                     (Fleetloop__V1__RefusedModel         *message);
+size_t fleetloop__v1__refused_model__get_packed_size
+                     (const Fleetloop__V1__RefusedModel   *message);
+size_t fleetloop__v1__refused_model__pack
+                     (const Fleetloop__V1__RefusedModel   *message,
+                      uint8_t             *out);
+size_t fleetloop__v1__refused_model__pack_to_buffer
+                     (const Fleetloop__V1__RefusedModel   *message,
+                      ProtobufCBuffer     *buffer);
+Fleetloop__V1__RefusedModel *
+       fleetloop__v1__refused_model__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   fleetloop__v1__refused_model__free_unpacked
+                     (Fleetloop__V1__RefusedModel *message,
+                      ProtobufCAllocator *allocator);
 /* Fleetloop__V1__GetInferenceStatusRequest methods */
 void   fleetloop__v1__get_inference_status_request__init
                      (Fleetloop__V1__GetInferenceStatusRequest         *message);
@@ -304,6 +361,9 @@ typedef void (*Fleetloop__V1__PrepareRequest_Closure)
                   void *closure_data);
 typedef void (*Fleetloop__V1__LoadedModel_Closure)
                  (const Fleetloop__V1__LoadedModel *message,
+                  void *closure_data);
+typedef void (*Fleetloop__V1__RefusedModel_Closure)
+                 (const Fleetloop__V1__RefusedModel *message,
                   void *closure_data);
 typedef void (*Fleetloop__V1__GetInferenceStatusRequest_Closure)
                  (const Fleetloop__V1__GetInferenceStatusRequest *message,
@@ -370,6 +430,7 @@ extern const ProtobufCMessageDescriptor fleetloop__v1__act_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__act_response__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__prepare_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__loaded_model__descriptor;
+extern const ProtobufCMessageDescriptor fleetloop__v1__refused_model__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__get_inference_status_request__descriptor;
 extern const ProtobufCMessageDescriptor fleetloop__v1__inference_status__descriptor;
 extern const ProtobufCServiceDescriptor fleetloop__v1__inference_service__descriptor;
