@@ -9,8 +9,8 @@ import Testing
 @Suite struct BatcherTests {
   private func model(_ registry: FakeRegistry, serial: UInt64) throws -> ServedModel {
     let engine = try registry.add("v\(serial)", serial: serial)
-    return ServedModel(
-      manifest: try ManifestRules.decode(registry.store.manifest(of: "v\(serial)")), engine: engine)
+    let signed = try registry.store.manifest(of: "v\(serial)")
+    return ServedModel(manifest: try ManifestRules.decode(signed), sha256: signed.sha256, engine: engine)
   }
 
   /// One thread that waits long enough for everything that a test asks at once.

@@ -1,6 +1,7 @@
 import Artifacts
 import Foundation
 import GRPCCore
+import Policy
 import Schemas
 import ServiceKit
 import TestSupport

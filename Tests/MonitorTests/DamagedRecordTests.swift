@@ -10,7 +10,7 @@ import Testing
 @Suite("A monitor with damaged records")
 struct DamagedRecordTests {
   private static let watch = WatchReleaseRequest(
-    releaseID: "r2", modelVersion: "v2", baselineVersion: "v1", active: true)
+    releaseID: "r2", modelVersion: "v2", baselineVersion: "v1")
 
   /// A robot with six failures, which has an alert, and a watch.
   private func state() throws -> MonitorState {

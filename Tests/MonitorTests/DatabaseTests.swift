@@ -141,7 +141,7 @@ struct DatabaseTests {
     store.set(full: true)
     try await monitor.hear(Self.beat("a"))
     try await monitor.hear(
-      WatchReleaseRequest(releaseID: "r2", modelVersion: "v2", baselineVersion: "v1", active: true))
+      WatchReleaseRequest(releaseID: "r2", modelVersion: "v2", baselineVersion: "v1"))
     for trials in UInt64(1)...12 {
       try await monitor.judge(
         "r2",

@@ -18,7 +18,7 @@ import Testing
     for release in ["known", "ended", "lost"] {
       try await monitor.change { state, now, _ throws(MonitorError) in
         try state.watch(
-          WatchReleaseRequest(releaseID: release, modelVersion: "v2", baselineVersion: "v1", active: true),
+          WatchReleaseRequest(releaseID: release, modelVersion: "v2", baselineVersion: "v1"),
           now: now)
       }
       for trials in UInt64(1)...12 {

@@ -11,7 +11,7 @@ struct MonitorNameTests {
     for name in NameSamples.good + NameSamples.bad {
       state.hear(Heartbeat(robot: name, state: .idle), salt: "s", now: 1)
       let request = WatchReleaseRequest(
-        releaseID: name, modelVersion: "v2", baselineVersion: "v1", active: true)
+        releaseID: name, modelVersion: "v2", baselineVersion: "v1")
       let isTaken = (try? state.watch(request, now: 1)) != nil
       #expect(isTaken == NameSamples.good.contains(name), "\(name.debugDescription)")
     }

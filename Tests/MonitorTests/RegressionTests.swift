@@ -9,9 +9,14 @@ struct RegressionTests {
   private func watching(_ baseline: String = "v1") throws -> MonitorState {
     var state = MonitorState()
     try state.watch(
-      WatchReleaseRequest(releaseID: "r2", modelVersion: "v2", baselineVersion: baseline, active: true),
+      WatchReleaseRequest(releaseID: "r2", modelVersion: "v2", baselineVersion: baseline),
       now: 1)
     return state
+  }
+
+  /// Rollout lists no release that goes on.
+  private func end(_ state: inout MonitorState, now: Int64) {
+    state.endWatches(among: state.activeWatches, butOf: [], now: now)
   }
 
   private func cells(_ releaseSuccesses: UInt64, _ releaseTrials: UInt64) -> [OutcomeCount] {
@@ -39,22 +44,22 @@ struct RegressionTests {
     #expect(Double(alert.labels["e_value"] ?? "") ?? 0 >= 100)
     #expect(state.alerts.list(includeResolved: true).count == 1)
     // The watch ends with the release: so does its alert.
-    try state.watch(WatchReleaseRequest(releaseID: "r2", active: false), now: 3)
+    self.end(&state, now: 3)
     #expect(state.alerts.list(includeResolved: false).isEmpty)
     #expect(state.activeWatches.isEmpty)
   }
 
   @Test func `a watch may be told again at any time`() throws {
     let request = WatchReleaseRequest(
-      releaseID: "r2", modelVersion: "v2", baselineVersion: "v1", active: true)
+      releaseID: "r2", modelVersion: "v2", baselineVersion: "v1")
     var state = try self.watching()
     for trials in UInt64(1)...12 { self.judge(&state, self.cells(0, trials)) }
     let judged = state
     try state.watch(request, now: 5)
     #expect(state == judged)
-    try state.watch(WatchReleaseRequest(releaseID: "r2", active: false), now: 6)
+    self.end(&state, now: 6)
     let ended = state
-    try state.watch(WatchReleaseRequest(releaseID: "r2", active: false), now: 8)
+    self.end(&state, now: 8)
     self.judge(&state, self.cells(0, 12))
     #expect(state == ended)
   }
@@ -62,9 +67,9 @@ struct RegressionTests {
   /// Its successor was taken back, and its robots are with it again.
   @Test func `a release that goes on again is guarded again`() throws {
     let request = WatchReleaseRequest(
-      releaseID: "r2", modelVersion: "v2", baselineVersion: "v1", active: true)
+      releaseID: "r2", modelVersion: "v2", baselineVersion: "v1")
     var state = try self.watching()
-    try state.watch(WatchReleaseRequest(releaseID: "r2", active: false), now: 3)
+    self.end(&state, now: 3)
     try state.watch(request, now: 4)
     #expect(state.activeWatches.map(\.releaseID) == ["r2"])
     for trials in UInt64(1)...12 { self.judge(&state, self.cells(0, trials)) }
@@ -77,7 +82,7 @@ struct RegressionTests {
     for trials in UInt64(1)...12 { self.judge(&state, self.cells(0, trials)) }
     #expect(state.alerts.list(includeResolved: false).map(\.baselineVersion) == ["v1"])
     try state.watch(
-      WatchReleaseRequest(releaseID: "r2", modelVersion: "v2", baselineVersion: "v0", active: true), now: 4)
+      WatchReleaseRequest(releaseID: "r2", modelVersion: "v2", baselineVersion: "v0"), now: 4)
     #expect(state.activeWatches.map(\.baselineVersion) == ["v0"])
     // It said of another version what nobody asks any more.
     #expect(state.alerts.list(includeResolved: false).isEmpty)
@@ -91,15 +96,15 @@ struct RegressionTests {
     var state = MonitorState()
     for index in 0..<(3 * MonitorState.maximumWatches) {
       try state.watch(
-        WatchReleaseRequest(releaseID: "x\(index)", modelVersion: "v", active: true), now: Int64(index))
-      try state.watch(WatchReleaseRequest(releaseID: "x\(index)", active: false), now: Int64(index))
+        WatchReleaseRequest(releaseID: "x\(index)", modelVersion: "v"), now: Int64(index))
+      self.end(&state, now: Int64(index))
     }
     #expect(state.watches.count == 2 * MonitorState.maximumWatches)
     for index in 0..<MonitorState.maximumWatches {
-      try state.watch(WatchReleaseRequest(releaseID: "y\(index)", active: true), now: 1)
+      try state.watch(WatchReleaseRequest(releaseID: "y\(index)"), now: 1)
     }
     #expect(throws: MonitorError.self) {
-      try state.watch(WatchReleaseRequest(releaseID: "z", active: true), now: 1)
+      try state.watch(WatchReleaseRequest(releaseID: "z"), now: 1)
     }
     #expect(state.watches.count == 2 * MonitorState.maximumWatches)
   }
@@ -129,7 +134,7 @@ struct RegressionTests {
     state.judge("other", cells: self.cells(0, 100), rule: RegressionWatch(), salt: "s", now: 2)
     #expect(state.alerts.list(includeResolved: true).isEmpty)
     #expect(throws: MonitorError.self) {
-      try state.watch(WatchReleaseRequest(releaseID: "a b", active: true), now: 1)
+      try state.watch(WatchReleaseRequest(releaseID: "a b"), now: 1)
     }
   }
 }

@@ -88,7 +88,7 @@ private final class LeapingClock: Sendable {
       try await withThrowingTaskGroup(of: Void.self) { group in
         let stream = InferenceStream(runtime: clock.runtime)
         func act(_ task: String, _ budget: Duration) async -> ActResponse? {
-          await stream.act(Observation(task: task), version: "v1", budget: budget)
+          await stream.act(Observation(task: task), version: "v1", sha256: [], budget: budget)
         }
         group.addTask { try await server.serve() }
         group.addTask { await stream.run(InferenceService.Client(wrapping: client)) }

@@ -25,7 +25,7 @@ struct WatchTests {
       if self.refused.contains(request.modelVersion) {
         throw RPCError(code: .resourceExhausted, message: "1000 releases are watched already")
       }
-      self.watched.withLock { $0[request.releaseID] = request.active ? request.baselineVersion : nil }
+      self.watched.withLock { $0[request.releaseID] = request.baselineVersion }
     }
   }
 

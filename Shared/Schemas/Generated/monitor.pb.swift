@@ -487,25 +487,23 @@ public struct WatchAlertsRequest: ProtobufMessage {
 }
 
 /// Rollout tells the monitor what to compare, before robots act under it. May be told again at any time: a watch that goes on
-/// goes on. One that was ended begins anew: its release goes on where its successor was taken back.
+/// goes on. It ends when rollout does not list its release as going on any more, and begins anew where rollout tells it again: a
+/// release goes on where its successor was taken back.
 public struct WatchReleaseRequest: ProtobufMessage {
   public var releaseID: String
   public var modelVersion: String
   public var baselineVersion: String
-  /// False ends the watch.
-  public var active: Bool
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
 
   public static let protoMessageName = "fleetloop.v1.WatchReleaseRequest"
 
-  public init() { self.releaseID = ""; self.modelVersion = ""; self.baselineVersion = ""; self.active = false }
+  public init() { self.releaseID = ""; self.modelVersion = ""; self.baselineVersion = "" }
 
-  public init(releaseID: String = "", modelVersion: String = "", baselineVersion: String = "", active: Bool = false) {
+  public init(releaseID: String = "", modelVersion: String = "", baselineVersion: String = "") {
     self.releaseID = releaseID
     self.modelVersion = modelVersion
     self.baselineVersion = baselineVersion
-    self.active = active
   }
 
   public init(serializedBytes bytes: UnsafeRawBufferPointer) throws(SchemaError) {
@@ -981,7 +979,6 @@ extension WatchReleaseRequest: CMessage {
     value.releaseID = try CField.string(c.pointee.release_id, "fleetloop.v1.WatchReleaseRequest.release_id")
     value.modelVersion = try CField.string(c.pointee.model_version, "fleetloop.v1.WatchReleaseRequest.model_version")
     value.baselineVersion = try CField.string(c.pointee.baseline_version, "fleetloop.v1.WatchReleaseRequest.baseline_version")
-    value.active = c.pointee.active != 0
     value.unknownFields = UnknownFields(c.pointee.base)
     return value
   }
@@ -992,7 +989,6 @@ extension WatchReleaseRequest: CMessage {
     c.pointee.release_id = arena.string(self.releaseID)
     c.pointee.model_version = arena.string(self.modelVersion)
     c.pointee.baseline_version = arena.string(self.baselineVersion)
-    c.pointee.active = self.active ? 1 : 0
     self.unknownFields.write(to: &c.pointee.base, in: arena)
     return UnsafeMutableRawPointer(c)
   }

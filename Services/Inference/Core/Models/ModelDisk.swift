@@ -44,7 +44,7 @@ package actor ModelDisk {
         jointAngles: [Float](repeating: 0, count: engine.configuration.joints))
       _ = try engine.actions(for: [engine.prepare(blank)])
     }
-    return ServedModel(model, engine: engine)
+    return ServedModel(manifest: model.manifest, sha256: model.sha256, engine: engine)
   }
 
   private func fetch(_ version: String, _ named: [UInt8]) async throws -> ModelCabinet.Model {

@@ -1,4 +1,3 @@
-import Artifacts
 import Policy
 import Schemas
 import Synchronization
@@ -11,9 +10,9 @@ final class ServedModel: Sendable {
   let engine: InferenceEngine
   private let latency = Mutex(LatencyWindow())
 
-  init(_ model: ModelCabinet.Model, engine: InferenceEngine) {
-    self.manifest = model.manifest
-    self.sha256 = model.sha256
+  init(manifest: ModelManifest, sha256: [UInt8], engine: InferenceEngine) {
+    self.manifest = manifest
+    self.sha256 = sha256
     self.engine = engine
   }
 

@@ -19,14 +19,12 @@ extension MonitorState {
 
   package var activeWatches: [WatchRecord] { self.watches.values.filter { $0.endedUnixNanos == nil } }
 
-  /// Begins or ends a watch; telling it again changes nothing. Ending resolves its alert. One that has ended begins anew where
-  /// its release goes on, because its successor was taken back, and one that is to be compared with another version where the
-  /// release before it was.
+  /// Begins a watch; telling it again changes nothing. One that has ended begins anew where its release goes on, because its
+  /// successor was taken back, and one that is to be compared with another version where the release before it was.
   package mutating func watch(_ request: WatchReleaseRequest, now: Int64) throws(MonitorError) {
     guard Names.isValid(request.releaseID) else {
       throw MonitorError(.invalid, "'\(request.releaseID.prefix(64))' is no release id.")
     }
-    guard request.active else { return self.endWatch(request.releaseID, now: now) }
     let new = WatchRecord(
       releaseID: request.releaseID, version: request.modelVersion, baselineVersion: request.baselineVersion)
     let known = self.watches[request.releaseID]
@@ -54,7 +52,8 @@ extension MonitorState {
     self.alerts.resolve(AlertSubject(name: "SuccessRateRegression", releaseID: releaseID), now: now)
   }
 
-  /// Ends the watches whose releases rollout does not say go on: they are over, or its database does not know them any more.
+  /// Ends the watches whose releases rollout does not say go on, and resolves their alerts: they are over, or its database does
+  /// not know them any more.
   /// - Parameters:
   ///   - watches: those that there were when rollout was asked.
   ///   - releases: what it answered.

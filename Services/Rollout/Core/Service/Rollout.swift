@@ -227,7 +227,7 @@ package actor Rollout {
       .filter { $0.guarded && $0.isActive }
       .map {
         WatchReleaseRequest(
-          releaseID: $0.id, modelVersion: $0.version, baselineVersion: $0.previousVersion, active: true)
+          releaseID: $0.id, modelVersion: $0.version, baselineVersion: $0.previousVersion)
       }
   }
 

@@ -1801,7 +1801,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__watch_alerts_request__descriptor
   (ProtobufCMessageInit) fleetloop__v1__watch_alerts_request__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor fleetloop__v1__watch_release_request__field_descriptors[4] =
+static const ProtobufCFieldDescriptor fleetloop__v1__watch_release_request__field_descriptors[3] =
 {
   {
     "release_id",
@@ -1839,21 +1839,8 @@ static const ProtobufCFieldDescriptor fleetloop__v1__watch_release_request__fiel
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
-  {
-    "active",
-    4,
-    PROTOBUF_C_LABEL_NONE,
-    PROTOBUF_C_TYPE_BOOL,
-    0,   /* quantifier_offset */
-    offsetof(Fleetloop__V1__WatchReleaseRequest, active),
-    NULL,
-    NULL,
-    0,             /* flags */
-    0,NULL,NULL    /* reserved1,reserved2, etc */
-  },
 };
 static const unsigned fleetloop__v1__watch_release_request__field_indices_by_name[] = {
-  3,   /* field[3] = active */
   2,   /* field[2] = baseline_version */
   1,   /* field[1] = model_version */
   0,   /* field[0] = release_id */
@@ -1861,7 +1848,7 @@ static const unsigned fleetloop__v1__watch_release_request__field_indices_by_nam
 static const ProtobufCIntRange fleetloop__v1__watch_release_request__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 4 }
+  { 0, 3 }
 };
 const ProtobufCMessageDescriptor fleetloop__v1__watch_release_request__descriptor =
 {
@@ -1871,7 +1858,7 @@ const ProtobufCMessageDescriptor fleetloop__v1__watch_release_request__descripto
   "Fleetloop__V1__WatchReleaseRequest",
   "fleetloop.v1",
   sizeof(Fleetloop__V1__WatchReleaseRequest),
-  4,
+  3,
   fleetloop__v1__watch_release_request__field_descriptors,
   fleetloop__v1__watch_release_request__field_indices_by_name,
   1,  fleetloop__v1__watch_release_request__number_ranges,

@@ -324,7 +324,8 @@ struct  Fleetloop__V1__WatchAlertsRequest
 
 /*
  * Rollout tells the monitor what to compare, before robots act under it. May be told again at any time: a watch that goes on
- * goes on. One that was ended begins anew: its release goes on where its successor was taken back.
+ * goes on. It ends when rollout does not list its release as going on any more, and begins anew where rollout tells it again: a
+ * release goes on where its successor was taken back.
  */
 struct  Fleetloop__V1__WatchReleaseRequest
 {
@@ -332,14 +333,10 @@ struct  Fleetloop__V1__WatchReleaseRequest
   char *release_id;
   char *model_version;
   char *baseline_version;
-  /*
-   * False ends the watch.
-   */
-  protobuf_c_boolean active;
 };
 #define FLEETLOOP__V1__WATCH_RELEASE_REQUEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&fleetloop__v1__watch_release_request__descriptor) \
-    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, 0 }
+    , (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string, (char *)protobuf_c_empty_string }
 
 
 struct  Fleetloop__V1__WatchReleaseResponse
