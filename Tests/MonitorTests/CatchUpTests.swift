@@ -87,8 +87,14 @@ struct CatchUpTests {
 
   @Test func `what is read at once is bounded`() {
     var catchUp = TrialCatchUp(from: nil)
-    catchUp.add(self.trials(0..<(TrialCatchUp.capacity + 500)))
+    let note = String(repeating: "x", count: 10_000)
+    for trial in self.trials(0..<(TrialCatchUp.capacity + 500)) {
+      var trial = trial
+      trial.header?.labels["note"] = note
+      catchUp.add([trial])
+    }
     #expect(catchUp.isComplete)
     #expect(catchUp.trials.count == TrialCatchUp.capacity)
+    #expect(catchUp.trials.reduce(0) { $0 + $1.serializedSize } < 200 * TrialCatchUp.capacity)
   }
 }

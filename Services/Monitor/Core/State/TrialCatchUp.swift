@@ -11,10 +11,7 @@ package struct TrialCursor: Sendable, Hashable, Codable {
     self.trialID = trialID
   }
 
-  init?(_ trial: TrialSummary) {
-    guard let header = trial.header else { return nil }
-    self.init(robot: header.robot, trialID: header.trialID)
-  }
+  init(_ trial: StoredOutcome) { self.init(robot: trial.robot, trialID: trial.trialID) }
 }
 
 /// Ingest's list, read from its newest trial back to the cursor.
@@ -25,8 +22,8 @@ package struct TrialCatchUp: Sendable {
   package static let pageSize: UInt32 = 200
 
   private let cursor: TrialCursor?
-  /// Newest first.
-  package private(set) var trials: [TrialSummary] = []
+  /// Newest first, and of each no more than is counted: what a header may have besides is a hundred times as much.
+  package private(set) var trials: [StoredOutcome] = []
   package private(set) var isAtCursor = false
 
   package init(from cursor: TrialCursor?) { self.cursor = cursor }
@@ -34,10 +31,12 @@ package struct TrialCatchUp: Sendable {
   /// Takes the next page, newest first, as far as the cursor.
   package mutating func add(_ page: [TrialSummary]) {
     for trial in page where !self.isComplete {
-      if let cursor, TrialCursor(trial) == cursor {
+      guard let header = trial.header, let end = trial.end else { continue }
+      let outcome = StoredOutcome(robot: header.robot, trialID: header.trialID, outcome: end.outcome)
+      if TrialCursor(outcome) == self.cursor {
         self.isAtCursor = true
       } else {
-        self.trials.append(trial)
+        self.trials.append(outcome)
       }
     }
   }
@@ -52,14 +51,11 @@ extension MonitorState {
   package mutating func hear(_ catchUp: TrialCatchUp, salt: String, now: Int64) {
     let trials = Array(catchUp.trials.reversed())
     let begins = self.firstUncounted(of: trials, catchUp)
-    for (index, trial) in trials.enumerated() {
-      guard let header = trial.header, let end = trial.end, index >= begins[header.robot] ?? 0 else {
-        continue
-      }
+    for (index, trial) in trials.enumerated() where index >= begins[trial.robot] ?? 0 {
       self.hear(
-        robot: header.robot, trialID: header.trialID, outcome: end.outcome, salt: salt, now: now)
+        robot: trial.robot, trialID: trial.trialID, outcome: trial.outcome, salt: salt, now: now)
     }
-    if let newest = catchUp.trials.first.flatMap(TrialCursor.init) { self.cursor = newest }
+    if let newest = catchUp.trials.first { self.cursor = TrialCursor(newest) }
   }
 
   /// By robot the index in the list before which its trials were counted long ago.
@@ -67,18 +63,17 @@ extension MonitorState {
   /// A robot remembers its last trials only, so a list that reaches back further must not count what lies before them.
   /// That is seldom one that ends at the cursor, and every one where the cursor's trial is gone: where ingest's catalog
   /// was lost, or an older one brought back.
-  private func firstUncounted(of trials: [TrialSummary], _ catchUp: TrialCatchUp) -> [String: Int] {
+  private func firstUncounted(of trials: [StoredOutcome], _ catchUp: TrialCatchUp) -> [String: Int] {
     var begins: [String: Int] = [:]
     var remembered: [String: Set<String>] = [:]
     for (index, trial) in trials.enumerated() {
-      guard let header = trial.header, let robot = self.robots[header.robot], !robot.recentTrials.isEmpty
-      else { continue }
+      guard let robot = self.robots[trial.robot], !robot.recentTrials.isEmpty else { continue }
       if remembered[robot.name] == nil {
         // Up to the cursor, one that is not remembered between two that are was missed, and counts.
         remembered[robot.name] = Set(
           catchUp.isAtCursor ? robot.recentTrials.prefix(1) : robot.recentTrials[...])
       }
-      if begins[robot.name] == nil, remembered[robot.name]?.contains(header.trialID) == true {
+      if begins[robot.name] == nil, remembered[robot.name]?.contains(trial.trialID) == true {
         begins[robot.name] = index
       }
     }
