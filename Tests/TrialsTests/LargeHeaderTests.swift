@@ -13,12 +13,12 @@ struct LargeHeaderTests {
   private static let message = 32 << 20
 
   private static func row(
-    _ index: Int, label: Int = 0, task: String = "reach", failureCode: Int = 0
+    _ index: Int, label: Int = 0, labels: Int = 0, task: String = "reach", failureCode: Int = 0
   ) -> TrialRow {
     let id = "t-\(index)"
-    let header = TrialHeader(
-      trialID: id, robot: "robot-1", task: task,
-      labels: label > 0 ? ["note": String(repeating: "x", count: label)] : [:])
+    var header = TrialHeader(trialID: id, robot: "robot-1", task: task)
+    if label > 0 { header.labels["note"] = String(repeating: "x", count: label) }
+    for number in 0..<labels { header.labels["\(number)"] = "" }
     let end = TrialEnd(outcome: .failure, failureCode: String(repeating: "x", count: failureCode), steps: 3)
     let events: [TrialEvent.Event] = [.header(header), .end(end)]
     let trial = TrialRecord(
@@ -37,6 +37,7 @@ struct LargeHeaderTests {
       let page = try await catalog.trials(.init(), limit: 1_000, after: token, newestFirst: newestFirst)
       let answer = ListTrialsResponse(trials: page.trials, nextPageToken: page.token ?? "")
       try #require(answer.serializedSize < Self.message)
+      try #require(try ListTrialsResponse(serializedBytes: answer.serializedBytes()) == answer)
       ids += page.trials.compactMap { $0.header?.trialID }
       token = page.token
     } while token != nil
@@ -57,6 +58,17 @@ struct LargeHeaderTests {
     let ids = try await Self.ids(catalog, newestFirst: newestFirst)
     #expect(ids == (newestFirst ? rows.reversed() : rows).map(\.trialID))
     #expect(catalog.damage == nil)
+  }
+
+  /// Each of them can be read alone, and takes far more memory than bytes.
+  @Test(arguments: [false, true]) func `headers of many labels can be paged through`(newestFirst: Bool)
+    async throws
+  {
+    let catalog = try TrialCatalog(path: nil)
+    let rows = (0..<40).map { Self.row($0, labels: 5_000) } + [Self.row(40)]
+    try catalog.add(rows, files: [])
+    let ids = try await Self.ids(catalog, newestFirst: newestFirst)
+    #expect(ids == (newestFirst ? rows.reversed() : rows).map(\.trialID))
   }
 
   @Test func `what is too large to list says what its columns say`() async throws {

@@ -14,6 +14,9 @@ public final class TrialCatalog: Sendable {
   /// Bytes of its summaries, as encoded, at which a page ends: far below what a message of the bus may have.
   static let maximumPageBytes = 8 << 20
 
+  /// Tasks that a snapshot counts by name, those with most trials; the others are counted together.
+  static let maximumTasks = 1_000
+
   private static let damagedMark = 1
   /// Answers that may be worked out at once. Who asks for more waits, and the store with them.
   public static let maximumAnswers = 16
@@ -247,32 +250,47 @@ public final class TrialCatalog: Sendable {
           damage = error
         }
       }
-      let isFull = count == limit || bytes >= Self.maximumPageBytes
+      var isFull = count == limit || bytes >= Self.maximumPageBytes
+      // What bytes may unpack to is bounded too. One alone can be read.
+      while trials.count > 1, TrialLimits.readable(ListTrialsResponse(trials: trials)) == nil {
+        trials.removeLast(trials.count / 2)
+        (next, isFull) = (Int64(clamping: trials[trials.count - 1].number), true)
+      }
       return (trials: trials, token: isFull ? "\(next)" : nil, damage: damage)
     }
     if let damage = page.damage { self.mark(damage) }
     return (page.trials, page.token)
   }
 
-  /// Outcomes by task, version, robot, mode and release.
+  /// Outcomes by task, version, robot, mode and release. Where these are more than one message holds, each robot's largest cells
+  /// keep their names, as many of each robot, and the others are counted together, as ``OutcomeCells/others``.
   public func outcomes(_ query: TrialQuery) async throws -> [OutcomeCount] {
     let (sql, arguments) = query.condition
     return try await self.answer { database in
-      try Row.fetchAll(
+      let rows = try Row.fetchCursor(
         database,
         sql: """
-          SELECT task, modelVersion, robot, mode, releaseID, SUM(outcome = 1) AS successes,
-                 SUM(outcome IN (1, 2)) AS trials, SUM(outcome = 3) AS aborted
-          FROM trial WHERE \(sql) GROUP BY task, modelVersion, robot, mode, releaseID
-          ORDER BY task, modelVersion, robot, mode, releaseID
-          """, arguments: arguments
-      ).map { row in
-        OutcomeCount(
-          task: try row.value("task"), modelVersion: try row.value("modelVersion"),
-          robot: try row.value("robot"), mode: ControlMode(rawValue: try row.value("mode")),
-          successes: UInt64(try row.count("successes")), trials: UInt64(try row.count("trials")),
-          aborted: UInt64(try row.count("aborted")), releaseID: try row.value("releaseID"))
+          WITH cell AS (
+            SELECT task, modelVersion, robot, mode, releaseID, SUM(outcome = 1) AS successes,
+                   SUM(outcome IN (1, 2)) AS trials, SUM(outcome = 3) AS aborted, COUNT(*) AS stored
+            FROM trial WHERE \(sql) GROUP BY task, modelVersion, robot, mode, releaseID)
+          SELECT *, ROW_NUMBER() OVER (
+            PARTITION BY robot ORDER BY stored DESC, task, modelVersion, mode, releaseID) AS place
+          FROM cell ORDER BY place, robot
+          """, arguments: arguments)
+      var cells = OutcomeCells(room: Self.maximumPageBytes)
+      while let row = try rows.next() {
+        cells.add(
+          OutcomeCount(
+            task: try row.value("task"), modelVersion: try row.value("modelVersion"),
+            robot: try row.value("robot"), mode: ControlMode(rawValue: try row.value("mode")),
+            successes: UInt64(try row.count("successes")), trials: UInt64(try row.count("trials")),
+            aborted: UInt64(try row.count("aborted")), releaseID: try row.value("releaseID")))
       }
+      func key(_ cell: OutcomeCount) -> (String, String, String, Int32, String) {
+        (cell.task, cell.modelVersion, cell.robot, cell.mode.rawValue, cell.releaseID)
+      }
+      return cells.readable().sorted { key($0) < key($1) }
     }
   }
 
@@ -291,6 +309,7 @@ public final class TrialCatalog: Sendable {
     let (sql, arguments) = query.condition
     return try await self.answer { database in
       var names: [TrialName] = []
+      var tasks: [String: UInt64] = [:]
       var snapshot = DatasetSnapshot(query: query)
       let rows = try Row.fetchCursor(
         database,
@@ -302,7 +321,15 @@ public final class TrialCatalog: Sendable {
         snapshot.trials += 1
         snapshot.steps += UInt64(try row.count("steps"))
         snapshot.bytes += UInt64(try row.count("bytes"))
-        snapshot.trialsPerTask[try row.value("task"), default: 0] += 1
+        tasks[try row.value("task"), default: 0] += 1
+      }
+      let largest = tasks.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+      let named = largest.prefix(Self.maximumTasks)
+      snapshot.trialsPerTask = Dictionary(named.map { ($0.key, $0.value) }) { $0 + $1 }
+      if named.count < largest.count {
+        snapshot.trialsPerTask[OutcomeCells.others, default: 0] += largest[named.count...].reduce(0) {
+          $0 + $1.value
+        }
       }
       return (names, snapshot)
     }

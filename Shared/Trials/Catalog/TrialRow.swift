@@ -121,7 +121,8 @@ struct TrialRow: Encodable, FetchableRecord, PersistableRecord, Sendable {
       do {
         summary.header = try TrialHeader(serializedBytes: [UInt8](self.header))
         summary.end = try TrialEnd(serializedBytes: [UInt8](self.end))
-        return summary
+        // Each of them may take more than both may together.
+        if TrialLimits.readable(summary) != nil { return summary }
       } catch {
         damage = error
         obstacle = Self.unreadable
