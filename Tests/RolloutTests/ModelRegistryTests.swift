@@ -136,6 +136,18 @@ struct ModelRegistryTests {
     #expect(try await self.register(chunks).version == "v1")
   }
 
+  @Test func `a model whose caller gave it up is not registered, though all of it is here`() async throws {
+    let upload = try await self.registry.begin()
+    for chunk in try self.maker.make("v1") { try await self.registry.receive(chunk, of: upload) }
+    let registry = self.registry
+    let call = Task {
+      withUnsafeCurrentTask { $0?.cancel() }
+      return try await registry.finish(upload)
+    }
+    await #expect(throws: CancellationError.self) { try await call.value }
+    #expect(await !self.registry.contains("v1"))
+  }
+
   @Test func `a version is never used again for other content`() async throws {
     try await self.register(try self.maker.make("v1"))
     let other = try self.maker.make("v1", seed: 2)

@@ -84,7 +84,9 @@ package actor ModelRegistry {
     self.touched[upload] = .now
   }
 
+  /// - Throws: `CancellationError` where the caller gave it up: who then asks for the list must not find it there later.
   package func finish(_ upload: Upload) throws -> RegisterModelResponse {
+    try Task.checkCancellation()
     guard case (var receiver, let bytes)? = self.uploads.removeValue(forKey: upload) else {
       throw Self.gaveWay
     }
