@@ -47,6 +47,30 @@ struct SafetyReportTests {
     #expect(state.alerts.list(includeResolved: false).map(\.summary).count { $0.contains("event 3") } == 1)
   }
 
+  /// Alerts are listed and robots are shown all in one: one that is too large would hide all others.
+  @Test func `no text takes more than it may, however few characters it has`() throws {
+    let text = "a" + String(repeating: "\u{301}", count: 100_000)
+    var state = MonitorState()
+    for (index, kind) in ["stop", "orders-lost", "trial-lost", "versions-lost", "work-held"].enumerated() {
+      let event = SafetyEvent(
+        robot: "a", kind: kind, detail: text, session: 7, number: UInt64(index + 1))
+      try self.report(&state, event)
+    }
+    let heartbeat = Heartbeat(
+      robot: "b", facility: text, state: .stopped, desiredVersion: text, installError: text, stopReason: text)
+    state.hear(heartbeat, salt: "s", now: 1)
+    state.hear(.notServing(text), of: "ingest", salt: "s", now: 1)
+    let alerts = state.alerts.list(includeResolved: false)
+    #expect(alerts.count == 8)
+    for alert in alerts { _ = try state.alerts.acknowledge(alert.alertID, by: text) }
+    #expect(state.alerts.list(includeResolved: false).allSatisfy { $0.serializedSize < 3_000 })
+    state.robots["b"]?.isHealthy = false
+    #expect(try state.resume("b", by: text, reason: text, now: 2))
+    #expect(state.robots.values.allSatisfy { $0.reason.utf8.count < 1_000 })
+    #expect(state.rows(counts: [:]).allSatisfy { $0.serializedSize < 5_000 })
+    #expect(state.services.values.allSatisfy { $0.row.serializedSize < 3_000 })
+  }
+
   @Test func `a damaged alert costs itself and is told`() throws {
     let folder = try TemporaryFolder()
     var state = MonitorState()

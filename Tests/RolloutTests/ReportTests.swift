@@ -174,6 +174,21 @@ struct ReportTests {
     #expect(state.desired("b").version == "v1" && state.desired("b").releaseID == "")
   }
 
+  @Test func `no text takes more than it may, however few characters it has`() throws {
+    let text = "a" + String(repeating: "\u{301}", count: 100_000)
+    var state = try ReleaseTests.fleet(["a", "b"])
+    _ = try state.report(ReportVersionRequest(robot: "a", error: text), now: 1)
+    #expect(state.fleetVersions.serializedSize < 3_000)
+    _ = try state.createRelease(
+      version: "v1", robots: [], reason: text, guarded: false, salt: "s", now: 2)
+    let experiment = try state.startExperiment(
+      StartExperimentRequest(baseline: "v1", candidate: "v2", trialsPerArm: 5), seed: 1, salt: "s", now: 3)
+    let candidate = try #require(state.experiments[experiment]).candidate.releaseID
+    try state.rollBack(candidate, reason: text, alertID: "", evidence: text, salt: "s", now: 4)
+    #expect(state.releases.values.allSatisfy { state.message(release: $0).serializedSize < 12_000 })
+    #expect(state.experiments.values.allSatisfy { state.message(experiment: $0).serializedSize < 3_000 })
+  }
+
   @Test func `the content of a version is named, and a robot with other content is not done`() throws {
     var state = try ReleaseTests.fleet(["a"])
     let (hash, other) = ([UInt8](repeating: 7, count: 32), [UInt8](repeating: 8, count: 32))

@@ -1,5 +1,6 @@
 package import Logging
 package import Schemas
+import ServiceKit
 package import Storage
 import Synchronization
 import Trials
@@ -198,13 +199,6 @@ package final class Robot: Sendable {
       event.number = number
       return event
     }
-  }
-}
-
-extension String {
-  /// Its beginning, of so many Unicode scalars at most.
-  func firstScalars(_ count: Int) -> String {
-    String(String.UnicodeScalarView(self.unicodeScalars.prefix(count)))
   }
 }
 

@@ -1,4 +1,5 @@
 package import Schemas
+import ServiceKit
 
 /// What an alert is about: there is one open alert for each.
 package struct AlertSubject: Sendable, Hashable {
@@ -172,7 +173,7 @@ package struct AlertBook: Sendable, Hashable {
     }
     guard !by.isEmpty else { throw MonitorError(.invalid, "Say who acknowledges the alert.") }
     alert.state = .acknowledged
-    alert.acknowledgedBy = String(by.prefix(100))
+    alert.acknowledgedBy = by.firstScalars(100)
     self.alerts[id] = alert
     return alert
   }

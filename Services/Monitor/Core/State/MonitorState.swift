@@ -1,4 +1,5 @@
 package import Schemas
+import ServiceKit
 
 /// Everything that the monitor concludes, as a value: no clock, no disk, no socket.
 package struct MonitorState: Sendable, Hashable {
@@ -68,8 +69,7 @@ package struct MonitorState: Sendable, Hashable {
       Alert(
         name: "ModelInstallFailed", severity: .warning, robot: robot.name,
         modelVersion: heartbeat.desiredVersion,
-        summary: "\(robot.name) cannot install \(heartbeat.desiredVersion): "
-          + heartbeat.installError.prefix(500),
+        summary: "\(robot.name) cannot install \(heartbeat.desiredVersion): \(heartbeat.installError)",
         remedy: "It goes on with \(heartbeat.modelVersion.isEmpty ? "no model" : heartbeat.modelVersion). "
           + "Look at the model's signature and expiry, and at the robot's disk."),
       salt: salt, now: now)
@@ -141,8 +141,8 @@ package struct MonitorState: Sendable, Hashable {
     }
     guard !by.isEmpty else { throw MonitorError(.invalid, "Say who resumes the robot.") }
     guard !robot.isHealthy || self.presence[name]?.heartbeat?.state == .unhealthy else { return false }
-    let why = reason.isEmpty ? "" : ": \(reason.prefix(300))"
-    robot.set(healthy: true, reason: "resumed by \(by.prefix(100))\(why)", now: now)
+    let why = reason.isEmpty ? "" : ": \(reason.firstScalars(300))"
+    robot.set(healthy: true, reason: "resumed by \(by.firstScalars(100))\(why)", now: now)
     self.robots[name] = robot
     self.presence[name]?.unheardSince = nil
     self.alerts.resolve(AlertSubject(name: "RobotConsecutiveFailures", robot: name), now: now)

@@ -1,4 +1,5 @@
 package import Schemas
+import ServiceKit
 
 /// One robot as the monitor knows it, as far as that must outlive a restart.
 package struct RobotEntry: Sendable, Hashable, Codable {
@@ -101,10 +102,10 @@ extension Heartbeat {
   var bounded: Heartbeat {
     var heartbeat = self
     for text in [\Heartbeat.facility, \.hardwareCohort, \.modelVersion, \.desiredVersion, \.link] {
-      heartbeat[keyPath: text] = String(heartbeat[keyPath: text].prefix(100))
+      heartbeat[keyPath: text] = heartbeat[keyPath: text].firstScalars(100)
     }
     for text in [\Heartbeat.installError, \.stopReason, \.resumeReason, \.unkept] {
-      heartbeat[keyPath: text] = String(heartbeat[keyPath: text].prefix(500))
+      heartbeat[keyPath: text] = heartbeat[keyPath: text].firstScalars(500)
     }
     return heartbeat
   }

@@ -1,4 +1,5 @@
 package import Schemas
+import ServiceKit
 
 /// What robots say besides heartbeats, and an operator has to hear of.
 extension MonitorState {
@@ -98,8 +99,7 @@ extension MonitorState {
     case "work-held":
       Alert(
         name: self.heldAlert, severity: .warning, robot: event.robot,
-        summary: "\(event.robot) holds work back: "
-          + (event.detail.isEmpty ? "no reason was given" : event.detail.prefix(500)),
+        summary: "\(event.robot) holds work back: \(Self.reason(event.detail))",
         remedy:
           "Look at its control program's log, then `fleet robots resume \(event.robot) --continue`, or drop it with "
           + "`fleet work cancel`.")
@@ -110,8 +110,7 @@ extension MonitorState {
   static func safetyStop(_ robot: String, _ detail: String) -> Alert {
     Alert(
       name: "SafetyStop", severity: .critical, robot: robot,
-      summary: "\(robot) stands still after a safety stop: "
-        + (detail.isEmpty ? "no reason was given" : detail.prefix(500)),
+      summary: "\(robot) stands still after a safety stop: \(Self.reason(detail))",
       remedy: "Make sure that nobody is hurt and nothing is broken, then resume it at the robot.")
   }
 
@@ -120,8 +119,11 @@ extension MonitorState {
   ) -> Alert {
     Alert(
       name: name, severity: .warning, robot: event.robot,
-      summary: "\(event.robot) lost \(what): "
-        + (event.detail.isEmpty ? "no reason was given" : event.detail.prefix(500)),
-      remedy: remedy, subject: subject)
+      summary: "\(event.robot) lost \(what): \(Self.reason(event.detail))", remedy: remedy,
+      subject: subject)
+  }
+
+  private static func reason(_ detail: String) -> String {
+    detail.isEmpty ? "no reason was given" : detail.firstScalars(500)
   }
 }

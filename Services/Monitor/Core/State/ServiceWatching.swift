@@ -1,4 +1,5 @@
 package import Schemas
+import ServiceKit
 
 /// One service as questions about its health found it; gone with the process.
 package struct ServiceCondition: Sendable, Hashable {
@@ -52,10 +53,10 @@ extension MonitorState {
       condition.detail = ""
     case .notServing(let what):
       condition.state = .notServing
-      condition.detail = String(what.prefix(500))
+      condition.detail = what.firstScalars(500)
     case .none(let why):
       condition.unanswered += 1
-      condition.detail = String(why.prefix(500))
+      condition.detail = why.firstScalars(500)
       // One that this monitor has not heard yet may still be starting.
       let limit = condition.answeredUnixNanos == 0 ? self.limits.firstProbes : self.limits.probes
       if condition.unanswered >= limit { condition.state = .unresponsive }

@@ -1,4 +1,5 @@
 package import Schemas
+import ServiceKit
 package import Storage
 import Synchronization
 

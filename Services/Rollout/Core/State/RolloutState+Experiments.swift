@@ -1,4 +1,5 @@
 package import Schemas
+import ServiceKit
 package import Statistics
 
 extension RolloutState {
@@ -108,7 +109,7 @@ extension RolloutState {
     var experiment = experiment
     experiment.state = .cancelled
     experiment.decidedUnixNanos = now.unixNanos
-    experiment.explanation = "cancelled: \(reason.prefix(1_000)); all robots back on the baseline"
+    experiment.explanation = "cancelled: \(reason.firstScalars(1_000)); all robots back on the baseline"
     self.experiments[experiment.id] = experiment
     self.returnToBaseline(experiment, evidence: experiment.explanation, salt: salt, now: now)
   }

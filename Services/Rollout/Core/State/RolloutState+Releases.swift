@@ -1,4 +1,5 @@
 package import Schemas
+import ServiceKit
 
 extension RolloutState {
   /// Releases a version to robots.
@@ -46,7 +47,7 @@ extension RolloutState {
     let id = "release-\(self.count)-\(salt)"
     var release = ReleaseRecord(
       id: id, number: self.count, version: version, robots: robots, previous: [:],
-      reason: String(reason.prefix(1_000)), guarded: guarded, experimentID: experimentID,
+      reason: reason.firstScalars(1_000), guarded: guarded, experimentID: experimentID,
       createdUnixNanos: now.unixNanos)
     for name in robots {
       guard var robot = self.robots[name] else { continue }
@@ -119,7 +120,7 @@ extension RolloutState {
     release.state = .rolledBack
     release.rolledBackUnixNanos = now.unixNanos
     release.alertID = alertID
-    release.evidence = String((evidence.isEmpty ? reason : evidence).prefix(4_000))
+    release.evidence = (evidence.isEmpty ? reason : evidence).firstScalars(4_000)
     self.releases[id] = release
   }
 

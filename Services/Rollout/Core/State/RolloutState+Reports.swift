@@ -1,5 +1,6 @@
 import Artifacts
 package import Schemas
+import ServiceKit
 
 /// Reports of robots, and what to make of one that follows what this state never said.
 extension RolloutState {
@@ -30,7 +31,7 @@ extension RolloutState {
     robot.reported = Names.isValid(report.version) ? report.version : ""
     robot.reportedUnixNanos = now.unixNanos
     robot.heardUptimeNanos = now.uptimeNanos
-    robot.error = String(report.error.prefix(1_000))
+    robot.error = report.error.firstScalars(1_000)
     let following = report.following ?? DesiredVersion()
     let standing = Self.standing(of: following, robot)
     robot.follows = standing == .same && !self.actsWithOther(report, than: robot.placement)
