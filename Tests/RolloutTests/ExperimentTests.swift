@@ -81,6 +81,18 @@ struct ExperimentTests {
     #expect(state.message(experiment: state.experiments[id]!).pValue < 0.001)
   }
 
+  @Test func `a better candidate whose content is lost goes to nobody`() throws {
+    var (state, id) = try self.started()
+    state.pins["v2"] = RolloutState.lostContent
+    let fleet = state.fleet
+    try self.judge(&state, id, (5, 20), (19, 20))
+    let experiment = try #require(state.experiments[id])
+    #expect(experiment.decision == .inconclusive)
+    #expect(experiment.explanation.contains("nobody knows its content"))
+    for robot in ["a", "b", "c", "d"] { #expect(state.desired(robot).version == "v1") }
+    #expect(state.fleet == fleet)
+  }
+
   @Test func `a worse candidate is taken back and its evidence kept`() throws {
     var (state, id) = try self.started()
     try self.judge(&state, id, (19, 20), (5, 20))

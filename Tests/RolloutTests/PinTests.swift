@@ -136,9 +136,12 @@ struct PinTests {
     )
     for isRestarted in [false, true] {
       try await self.withRollout { rollout, client in
-        if !isRestarted {
-          for model in [other.0, other.1, other.2] { _ = try await register(model, with: client) }
+        for model in [other.0, other.1] {
+          let refusal = await #expect(throws: RPCError.self) { try await register(model, with: client) }
+          #expect(refusal?.code == .alreadyExists)
+          #expect(refusal?.message.contains("as another version") == true)
         }
+        #expect(try await register(other.2, with: client).alreadyRegistered == isRestarted)
         let desired = try await rollout.getDesiredVersion(GetDesiredVersionRequest(robot: "a"))
         #expect(["v1", "v2"].contains(desired.version) && desired.manifestSha256.isEmpty)
         let experiment = StartExperimentRequest(baseline: "v3", candidate: "v2", trialsPerArm: 5, seed: 1)
@@ -149,8 +152,8 @@ struct PinTests {
           await #expect(throws: RPCError.self) { _ = try await rollout.startExperiment(experiment) },
         ]
         for refusal in refusals {
-          #expect(refusal?.code == .alreadyExists)
-          #expect(refusal?.message.contains("as another version") == true)
+          #expect(refusal?.code == .notFound)
+          #expect(refusal?.message.contains("Registered: v3") == true)
         }
       }
     }
@@ -174,6 +177,19 @@ struct PinTests {
     }
     try await rollout.tick()
     #expect(vitals.broken.first?.reason.contains("v1") == true)
+  }
+
+  @Test func `a version whose content is gone is registered again with that content only`() async throws {
+    _ = try await self.release()
+    let same = try self.maker.chunks("v1")
+    let other = try self.maker.make("v1", seed: 8)
+    try FileManager.default.removeItem(atPath: "\(self.folder.path)/rollout/models")
+    try await self.withRollout { _, client in
+      let refusal = await #expect(throws: RPCError.self) { try await register(other, with: client) }
+      #expect(refusal?.code == .alreadyExists)
+      let answer = try await register(same, with: client)
+      #expect(answer == RegisterModelResponse(version: "v1"))
+    }
   }
 
   @Test func `a registry that cannot be read for a moment loses no content`() async throws {

@@ -203,6 +203,8 @@ struct ReportTests {
     _ = try state.report(report, now: 4)
     #expect(state.releases[id]?.state == .complete)
     #expect(throws: RolloutError.self) { try state.pin("v1", to: String(repeating: "08", count: 32)) }
+    state.pins["v1"] = RolloutState.lostContent
+    #expect(throws: RolloutError.self) { try state.pin("v1", to: String(repeating: "07", count: 32)) }
     // Adopted by another rollout, it is still that content.
     var lost = RolloutState()
     _ = try lost.report(report, now: 5)

@@ -1,11 +1,21 @@
+import Artifacts
 package import GRPCCore
 package import Schemas
 
 /// ModelRegistryService over the registry.
 package struct ModelRegistryEndpoint: ModelRegistryService.SimpleServiceProtocol {
   private let registry: ModelRegistry
+  private let check: @Sendable (_ version: String, _ manifest: String) async throws -> Void
 
-  package init(registry: ModelRegistry) { self.registry = registry }
+  /// - Parameter check: throws where a version must not get this content, although the registry does not have it; the SHA-256 of
+  ///   its manifest in hex.
+  package init(
+    registry: ModelRegistry,
+    check: @escaping @Sendable (_ version: String, _ manifest: String) async throws -> Void
+  ) {
+    self.registry = registry
+    self.check = check
+  }
 
   package func registerModel(
     request: RPCAsyncSequence<ModelChunk, any Error>, context: ServerContext
@@ -13,7 +23,12 @@ package struct ModelRegistryEndpoint: ModelRegistryService.SimpleServiceProtocol
     try await Status.of {
       let upload = try await self.registry.begin()
       do {
-        for try await chunk in request { try await self.registry.receive(chunk, of: upload) }
+        for try await chunk in request {
+          try await self.registry.receive(chunk, of: upload)
+          if case .manifest(let signed) = chunk.part {
+            try await self.check(ManifestRules.decode(signed).version, Digest.hex(signed.sha256))
+          }
+        }
         return try await self.registry.finish(upload)
       } catch {
         await self.registry.abandon(upload)

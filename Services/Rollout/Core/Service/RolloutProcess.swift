@@ -47,7 +47,7 @@ package enum RolloutProcess {
       bind: try settings(EndpointSettings.rolloutRPC), keys: keys, context: context,
       services: [
         RolloutEndpoint(rollout: rollout, registry: registry, peers: peers, authorize: Self.authorize),
-        ModelRegistryEndpoint(registry: registry),
+        ModelRegistryEndpoint(registry: registry) { try await rollout.snapshot.check($0, has: $1) },
       ])
     return ServiceParts(
       [

@@ -82,7 +82,7 @@ extension RolloutState {
     experiment.explanation = verdict.explanation
     experiment.decidedUnixNanos = now.unixNanos
     switch verdict.decision {
-    case .promote:
+    case .promote where self.pins[experiment.candidate.version] != Self.lostContent:
       experiment.decision = .promote
       experiment.explanation += "; the candidate goes to all robots"
       self.experiments[id] = experiment
@@ -96,9 +96,13 @@ extension RolloutState {
       self.returnToBaseline(experiment, evidence: experiment.explanation, salt: salt, now: now)
       self.takeBack(
         experiment.candidate.releaseID, reason: id, alertID: "", evidence: experiment.explanation, now: now)
-    case .inconclusive:
+    case .promote, .inconclusive:
+      let why =
+        verdict.decision == .promote
+        ? "the candidate is better, but nobody knows its content any more, and other robots could not get it"
+        : "the data does not decide"
       experiment.decision = .inconclusive
-      experiment.explanation += "; the data does not decide, all robots back on the baseline"
+      experiment.explanation += "; \(why), all robots back on the baseline"
       self.experiments[id] = experiment
       self.returnToBaseline(experiment, evidence: experiment.explanation, salt: salt, now: now)
     }

@@ -34,6 +34,13 @@ package struct RolloutState: Sendable, Hashable {
   /// - Parameter manifest: SHA-256 in hex.
   /// - Throws: ``RolloutError`` `.conflict` where the version was released with other content, or nobody knows with which.
   package mutating func pin(_ version: String, to manifest: String) throws(RolloutError) {
+    try self.check(version, has: manifest)
+    self.pins[version] = manifest
+  }
+
+  /// Whether a version may have this content: what was released once never gets other content.
+  /// - Throws: as ``pin(_:to:)``.
+  package func check(_ version: String, has manifest: String) throws(RolloutError) {
     guard self.pins[version] != Self.lostContent else {
       throw RolloutError(
         .conflict,
@@ -46,7 +53,6 @@ package struct RolloutState: Sendable, Hashable {
         "Version \(version) was released before with other content (manifest \(known.prefix(12))…, now "
           + "\(manifest.prefix(12))…); robots would refuse it. Register the new content as another version.")
     }
-    self.pins[version] = manifest
   }
 
   /// Versions that robots have, had or may go back to, and whose content nobody noted: they are older than pins, or the pin was
