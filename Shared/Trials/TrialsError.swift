@@ -19,6 +19,8 @@ public struct TrialsError: Error, Sendable, CustomStringConvertible {
     case notFound
     /// The caller asked for what cannot be.
     case invalid
+    /// A trial can never be stored, however often it comes, and the fault is its own.
+    case refused
     /// More waits than may wait; try again later.
     case busy
   }

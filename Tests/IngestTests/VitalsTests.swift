@@ -1,4 +1,5 @@
 import Bus
+import Foundation
 import GRPCCore
 import Logging
 import Schemas
@@ -74,6 +75,41 @@ struct VitalsTests {
       #expect(try await status() == .serving)
     }
     #expect(told.withLock { $0 } == [.quarantined, .incomplete, .duplicate, .quarantined])
+  }
+
+  @Test func `where no file of the log can be begun, no trial is refused for it`() async throws {
+    let folder = try TemporaryFolder()
+    func file(_ number: String) -> String { "\(folder.path)/log/trials-\(number).mcap" }
+    func store(on disk: any Disk, _ configuration: TrialStore.Configuration = .init()) throws -> TrialStore {
+      try TrialStore(
+        folder: folder.path, configuration: configuration, disk: disk, runtime: .system,
+        catalog: try TrialCatalog(path: nil))
+    }
+    _ = try await store(on: SystemDisk()).store(Self.trial("t-0"))
+    try FileManager.default.moveItem(atPath: file("00000001"), toPath: file("99999998"))
+    let disk = FailingDisk()
+    var configuration = TrialStore.Configuration()
+    configuration.log.maximumFileBytes = 1
+    let vitals = Vitals()
+    let told = Mutex<[TrialState]>([])
+    let intake = Intake(
+      store: try store(on: disk, configuration), metrics: MetricsRegistry(), vitals: vitals,
+      logger: Self.logger
+    ) { publication in
+      if case .acknowledgement(let message) = publication { told.withLock { $0.append(message.state) } }
+    }
+    // The trial and the end of its file are written; the last file that has a name cannot be made.
+    disk.fail(after: 4)
+    await intake.settle(Self.trial("t-1"))
+    #expect(disk.hasFailed && vitals.broken.isEmpty)
+    try Data().write(to: URL(filePath: file("99999999")))
+    await intake.settle(Self.trial("t-2"))
+    #expect(vitals.broken.map(\.part) == ["trial log"])
+    #expect(vitals.broken.first?.reason.contains("last name of a log file") == true)
+    try FileManager.default.removeItem(atPath: file("99999999"))
+    await intake.settle(Self.trial("t-2"))
+    #expect(vitals.broken.isEmpty)
+    #expect(told.withLock { $0 } == [.quarantined, .incomplete, .quarantined])
   }
 
   @Test func `a trial that waits for its turn says nothing of the disk`() async throws {

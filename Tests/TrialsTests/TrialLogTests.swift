@@ -206,7 +206,7 @@ struct TrialLogTests {
     #expect(LogFileName("trials-00000042.mcap")?.number == 42)
     #expect(try LogFileName(number: 9).next().text == "trials-00000010.mcap")
     let error = #expect(throws: TrialsError.self) { try LogFileName(number: 99_999_999).next() }
-    #expect(error?.code == .invalid)
+    #expect(error?.code == .fileSystem)
   }
 
   @Test func `after a gap the numbers go on from the highest`() async throws {
@@ -230,8 +230,21 @@ struct TrialLogTests {
         #expect(position.file == "trials-99999999.mcap")
         #expect(try TrialLog(folder: folder.path).trial(at: position) == trial)
       }
-      #expect(log.rotationFailure?.code == .invalid)
+      #expect(log.rotationFailure?.code == .fileSystem)
       #expect(try TrialLog.fileNames(in: folder.path) == ["trials-99999999.mcap"])
+    }
+  }
+
+  @Test func `where something else has the last name trials go on into the file before`() async throws {
+    try await withTemporaryFolder { folder in
+      let file = try Self.write(2, in: folder, steps: 1)
+      try FileManager.default.moveItem(at: file.url, to: folder.appending(path: "trials-99999998.mcap"))
+      let log = try TrialLog(folder: folder.path, configuration: .init(maximumFileBytes: 1))
+      try Data().write(to: folder.appending(path: "trials-99999999.mcap"))
+      for trial in file.trials {
+        #expect(try log.append([trial], storedUnixNanos: 1)[0].file == "trials-99999998.mcap")
+      }
+      #expect(log.rotationFailure?.code == .fileSystem)
     }
   }
 

@@ -133,7 +133,7 @@ enum Failure {
       let code: RPCError.Code =
         switch error.code {
         case .notFound: .notFound
-        case .invalid: .invalidArgument
+        case .invalid, .refused: .invalidArgument
         case .diskFull, .busy: .resourceExhausted
         case .corrupt, .unreadable: .dataLoss
         case .fileSystem, .catalog, .video: .internalError

@@ -164,7 +164,7 @@ package actor Intake {
             "trial.reasons": "\(acknowledgement.reasons.joined(separator: ","))",
           ])
       }
-    } catch let error as TrialsError where error.code == .invalid {
+    } catch let error as TrialsError where error.code == .refused {
       // However often it comes: its robot puts it aside.
       self.assembler.forget(robot: trial.robot, trialID: trial.trialID)
       acknowledgement.state = .refused

@@ -20,11 +20,11 @@ struct LogFileName: Hashable, Comparable {
     return "trials-" + String(repeating: "0", count: max(0, 8 - digits.count)) + digits + ".mcap"
   }
 
-  /// - Throws: ``TrialsError`` `.invalid` behind the last name that there is.
+  /// - Throws: ``TrialsError`` `.fileSystem` behind the last name that there is.
   func next() throws(TrialsError) -> LogFileName {
     guard self.number < Self.maximumNumber else {
       throw TrialsError(
-        .invalid, "\(self.text) is the last name of a log file; move the log aside and begin a new one.")
+        .fileSystem, "\(self.text) is the last name of a log file; move the log aside and begin a new one.")
     }
     return LogFileName(number: self.number + 1)
   }

@@ -195,7 +195,7 @@ public final class TrialLog {
   func seal() throws(TrialsError) {
     guard let active = self.active else { return }
     // Where no name is left for another file, trials go on into this one.
-    _ = try active.name.next()
+    _ = try self.nextName()
     try self.seal(active)
     self.active = nil
     self.active = try self.begin()

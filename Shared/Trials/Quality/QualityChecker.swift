@@ -8,11 +8,11 @@ actor QualityChecker {
 
   init(runtime: Runtime) { self.executor = runtime.makeSerialExecutor("fleetloop.trials.checks") }
 
-  /// - Throws: ``TrialsError`` `.invalid` where nobody could read the trial once it is stored, with its images or without: what bytes
+  /// - Throws: ``TrialsError`` `.refused` where nobody could read the trial once it is stored, with its images or without: what bytes
   ///   may unpack to grows with their number, and events may have come in more of them.
   func reasons(for trial: TrialRecord, limits: QualityLimits) throws(TrialsError) -> [QualityReason] {
     for event in trial.events + trial.withoutImages.events where TrialLimits.readable(event) == nil {
-      throw TrialsError(.invalid, "Event \(event.number) takes too much memory for its bytes.")
+      throw TrialsError(.refused, "Event \(event.number) takes too much memory for its bytes.")
     }
     return QualityCheck.reasons(for: trial, limits: limits)
   }

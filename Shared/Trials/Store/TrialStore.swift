@@ -146,7 +146,7 @@ public actor TrialStore {
   // MARK: In
 
   /// Stores a trial, unless it is stored already. Returns once it is durable.
-  /// - Throws: ``TrialsError``; `.invalid` where it never can be. `.busy`, `.diskFull` and `.fileSystem` mean that nothing was stored
+  /// - Throws: ``TrialsError``; `.refused` where it never can be. `.busy`, `.diskFull` and `.fileSystem` mean that nothing was stored
   ///   and the robot should keep its copy.
   public func store(_ trial: TrialRecord) async throws -> Verdict {
     if try await self.isStored(TrialName(robot: trial.robot, trialID: trial.trialID)) { return .duplicate }
