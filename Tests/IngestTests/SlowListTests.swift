@@ -108,9 +108,12 @@ struct SlowListTests {
   }
 
   /// Says when calls are cancelled, and how those end that fail.
-  private struct Ends: ServerInterceptor {
-    let cancelled = AsyncStream<Void>.makeStream()
-    let failed = AsyncStream<any Error>.makeStream()
+  private final class Ends: ServerInterceptor {
+    private let cancelled = Mutex(false)
+    private let failed = Mutex<(any Error)?>(nil)
+
+    var isCancelled: Bool { self.cancelled.withLock { $0 } }
+    var failure: (any Error)? { self.failed.withLock { $0 } }
 
     func intercept<Input: Sendable, Output: Sendable>(
       request: StreamingServerRequest<Input>, context: ServerContext,
@@ -120,11 +123,11 @@ struct SlowListTests {
     ) async throws -> StreamingServerResponse<Output> {
       try await withTaskCancellationHandler {
         do { return try await next(request, context) } catch {
-          self.failed.continuation.yield(error)
+          self.failed.withLock { $0 = error }
           throw error
         }
       } onCancel: {
-        self.cancelled.continuation.yield()
+        self.cancelled.withLock { $0 = true }
       }
     }
   }
@@ -154,11 +157,10 @@ struct SlowListTests {
       try await gate.isReached(by: 1)
       list.cancel()
       await #expect(throws: (any Error).self) { try await list.value }
-      var cancelled = ends.cancelled.stream.makeAsyncIterator()
-      await cancelled.next()
+      try await eventually("the call is cancelled", within: .seconds(15)) { ends.isCancelled }
       gate.open()
-      var failed = ends.failed.stream.makeAsyncIterator()
-      #expect(await failed.next() is CancellationError)
+      try await eventually("the call ends", within: .seconds(15)) { ends.failure != nil }
+      #expect(ends.failure is CancellationError)
       #expect(!gate.wasLate)
       #expect(try await client.listTrials(ListTrialsRequest(), options: .within(.seconds(60))).trials == [])
     }
