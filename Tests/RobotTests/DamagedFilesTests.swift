@@ -13,13 +13,19 @@ import Testing
   private final class FullDisk: DiskDouble {
     let inner = SystemDisk()
     private let full = Mutex(false)
+    private let refused = Mutex<[String]>([])
+    /// Files that it had no room for, each time.
+    var refusals: [String] { self.refused.withLock { $0 } }
     var isFull: Bool {
       get { self.full.withLock { $0 } }
       set { self.full.withLock { $0 = newValue } }
     }
 
     func open(_ path: String, _ access: DiskAccess, mode: UInt32) throws(StorageError) -> any DiskFile {
-      if access == .create, self.isFull { throw StorageError(.diskFull, "Cannot create \(path): no room.") }
+      if access == .create, self.isFull {
+        self.refused.withLock { $0.append(path) }
+        throw StorageError(.diskFull, "Cannot create \(path): no room.")
+      }
       return try self.inner.open(path, access, mode: mode)
     }
   }
@@ -100,5 +106,39 @@ import Testing
     }
     writing.cancel()
     await writing.value
+  }
+
+  @Test func `work that nobody begins is told once, however long the disk refuses to keep that`() async throws
+  {
+    let folder = try TemporaryFolder()
+    let disk = FullDisk()
+    let robot = try makeRobot(folder, disk: disk)
+    _ = try await robot.queue.enqueue(Messages.order("o1", seeds: [1]))
+    for _ in 0..<WorkQueue.Limits.attempts {
+      #expect(await robot.queue.next(within: .zero, modelVersion: "")?.seed == 1)
+    }
+    disk.isFull = true
+    #expect(await robot.queue.next(within: .zero, modelVersion: "") == nil)
+    let told = Mutex<[String]>([])
+    let monitor = Task {
+      await robot.safety.drain { events in told.withLock { $0 += events.map(\.kind) } }
+    }
+    let writing = Task { await robot.keepWriting() }
+    // It tries to write the orders once a round.
+    try await eventually("it has tried again and again") {
+      disk.refusals.count { $0.contains("/work/orders") } > 4
+    }
+    #expect(told.withLock { $0 } == ["work-held"])
+    disk.isFull = false
+    try await eventually("it is kept that it was told") {
+      let isHeard = await robot.queue.neverBegun.isEmpty
+      return isHeard && robot.unkept == nil
+    }
+    for task in [monitor, writing] {
+      task.cancel()
+      await task.value
+    }
+    #expect(told.withLock { $0 } == ["work-held"])
+    #expect(await robot.queue.neverBegun.isEmpty && robot.queue.counts.held == 1)
   }
 }

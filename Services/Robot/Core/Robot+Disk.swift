@@ -38,6 +38,7 @@ extension Robot {
   package func keepWriting() async {
     var backoff = Backoff(first: .milliseconds(500), longest: .seconds(10), runtime: self.runtime)
     var told: String?
+    var toldOfWork: Set<String> = []
     while !Task.isCancelled {
       let why = self.unkept
       if let why, why != told { self.logger.error("the disk refuses", metadata: ["error": "\(why)"]) }
@@ -49,7 +50,7 @@ extension Robot {
       self.settle()
       await self.condition.keep()
       await self.queue.keep()
-      await self.tellOfWorkNeverBegun()
+      await self.tellOfWorkNeverBegun(but: &toldOfWork)
       self.leftovers.removeAgain()
       if why == nil { backoff.reset() }
       try? await self.runtime.sleep(for: backoff.next())
@@ -57,11 +58,14 @@ extension Robot {
   }
 
   /// Tells of orders that are held because nobody begins them, by this agent or one that ended before it had told.
-  private func tellOfWorkNeverBegun() async {
+  /// - Parameter told: orders of which this agent told, though the disk has not got that yet.
+  private func tellOfWorkNeverBegun(but told: inout Set<String>) async {
     let held = await self.queue.neverBegun
+    // Who is told of and given another try may be held once more.
+    told.formIntersection(held.map(\.orderID))
     guard !held.isEmpty else { return }
     let waiting = self.safety.waiting
-    for trial in held {
+    for trial in held where told.insert(trial.orderID).inserted {
       let detail =
         "order \(trial.orderID): seed \(trial.seed) was handed to its control program "
         + "\(WorkQueue.Limits.attempts) times, which never began it"
@@ -69,7 +73,9 @@ extension Robot {
       self.report(safety: Self.heldWork, trialID: "", detail: detail)
     }
     // Not before the disk has it that they are told.
-    if self.safety.unkept == nil { await self.queue.told(Set(held.map(\.orderID))) }
+    guard self.safety.unkept == nil else { return }
+    await self.queue.told(told)
+    told = []
   }
 
   /// Kind of the event that tells of work which is held because nobody begins it.
