@@ -315,6 +315,41 @@ import Trials
     }
   }
 
+  @Test func `a trial that is moved, and then neither on nor back, is filed later and not done again`()
+    async throws
+  {
+    let disk = FailingDisk()
+    let robot = try makeRobot(self.folder, disk: disk)
+    _ = try await robot.queue.enqueue(Messages.order("a", seeds: [7]))
+    _ = await robot.queue.next(within: .zero, modelVersion: "")
+    // The operations that the test above names: the sync of the folder is refused, and all that follows.
+    disk.die(after: 12)
+    try await withService(robot) { client in
+      let requests = [
+        Messages.start(order: "a"), Messages.observe(0), Messages.observe(1), Messages.finish(),
+      ]
+      await #expect(throws: RPCError.self) { try await control(client, requests) }
+      try await eventually("the robot is free again") { robot.trials.current == nil }
+      #expect(robot.spool.usage.filed == 0)
+      #expect(robot.heartbeat().unkept.contains("is recorded whole"))
+      disk.refusesAll = false
+      let error = await #expect(throws: RPCError.self) {
+        try await client.nextWork(NextWorkRequest(waitMillis: 1))
+      }
+      #expect(error?.code == .resourceExhausted, "nobody begins what cannot be filed either")
+      let writing = Task { await robot.keepWriting() }
+      try await eventually("all is kept") { robot.unkept == nil }
+      writing.cancel()
+      await writing.value
+      #expect(try await client.nextWork(NextWorkRequest(waitMillis: 1)).item == nil)
+    }
+    #expect(try await self.onlyTrial(robot).steps.count == 2)
+    #expect(robot.spool.usage.filed == 1)
+    let again = try makeRobot(self.folder)
+    #expect(again.spool.usage == robot.spool.usage)
+    #expect(await again.queue.next(within: .zero, modelVersion: "") == nil)
+  }
+
   @Test func turnsNewTrialsAwayWhenTheSpoolIsFull() async throws {
     let robot = try makeRobot(self.folder) { $0.spoolBytes = 10 }
     try await robot.spool.store("t1")

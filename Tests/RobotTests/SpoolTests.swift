@@ -159,6 +159,39 @@ import Testing
     #expect(spool.usage.filed == 1 && spool.usage.trials == 1)
   }
 
+  @Test(arguments: [0, 1])
+  func `a trial of which the disk does not even say where it lies is filed once it works`(
+    moves: Int
+  ) async throws {
+    let folder = try TemporaryFolder()
+    let disk = FailingDisk()
+    let spool = try Spool(folder: folder.path, limitBytes: 1 << 20, reserveBytes: 0, disk: disk)
+    var file = try SpoolFile(creating: await spool.admit(trialID: "t1"), on: disk)
+    for event in Messages.events("t1") { try file.append(event) }
+    try file.synchronize()
+    disk.die(after: moves)
+    let bytes = file.bytes
+    await #expect(throws: RobotError.self) { try await spool.file(trialID: "t1", bytes: bytes) }
+    let error = await #expect(throws: RobotError.self) { try await spool.fileAnew(trialID: "t1") }
+    #expect(error?.code == .diskFailed)
+    #expect(await !spool.discard(trialID: "t1"))
+    #expect(spool.unkept?.contains("Trial t1") == true)
+    await #expect(throws: RobotError.self) { try await spool.admit(trialID: "t2") }
+    disk.refusesAll = false
+    // Moved, and no further.
+    disk.fail(after: 1)
+    await spool.fileStranded()
+    #expect(disk.hasFailed && spool.usage.filed == 0)
+    await spool.fileStranded()
+    #expect(spool.unkept == nil)
+    #expect(spool.usage == .init(trials: 1, bytes: bytes, filed: 1, acknowledged: 0, refused: 0))
+    #expect(try await spool.events(of: "t1") == Messages.events("t1"))
+    #expect(try folder.names("ready").count == 1)
+    #expect(try folder.names("open").isEmpty)
+    #expect(try Spool(folder: folder.path, limitBytes: 1 << 20).usage == spool.usage)
+    try await spool.store("t2")
+  }
+
   @Test func `a trial that lost its end is not filed`() async throws {
     let folder = try TemporaryFolder()
     let spool = try Spool(folder: folder.path, limitBytes: 1 << 20, reserveBytes: 0)

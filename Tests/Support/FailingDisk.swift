@@ -44,7 +44,7 @@ public final class FailingDisk: DiskDouble {
     self.state.withLock { ($0.left, $0.failed, $0.dies) = (count, false, true) }
   }
 
-  /// Whether every operation fails.
+  /// Whether every operation fails, also one that asks for names or sizes.
   public var refusesAll: Bool {
     get { self.state.withLock { $0.refusesAll } }
     set { self.state.withLock { $0.refusesAll = newValue } }
@@ -61,6 +61,20 @@ public final class FailingDisk: DiskDouble {
       return left == 0
     }
     if fails { throw StorageError(.diskFull, "Cannot \(what): the test's disk is full.") }
+  }
+
+  private func ask(_ what: String) throws(StorageError) {
+    if self.refusesAll { throw StorageError(.fileSystem, "Cannot \(what): the test's disk fails.") }
+  }
+
+  public func names(in folder: String) throws(StorageError) -> [String] {
+    try self.ask("list \(folder)")
+    return try self.inner.names(in: folder)
+  }
+
+  public func size(of path: String) throws(StorageError) -> Int? {
+    try self.ask("ask for \(path)")
+    return try self.inner.size(of: path)
   }
 
   public func open(_ path: String, _ access: DiskAccess, mode: UInt32) throws(StorageError) -> any DiskFile {

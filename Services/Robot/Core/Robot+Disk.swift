@@ -11,6 +11,7 @@ extension Robot {
     let sentences = [
       self.condition.unkept.map { "The last stop, resume or health directive \(forgotten): \($0)" },
       self.queue.unkept.map { "What became of the work orders \(forgotten): \($0)" },
+      self.spool.unkept,
       self.safety.unkept.map { "What the monitor has to hear of \(forgotten): \($0)" },
       self.leftovers.unkept,
     ]
@@ -49,6 +50,7 @@ extension Robot {
       // Whoever wrote them.
       self.settle()
       await self.condition.keep()
+      await self.spool.fileStranded()
       await self.queue.keep()
       await self.tellOfWorkNeverBegun(but: &toldOfWork)
       self.leftovers.removeAgain()

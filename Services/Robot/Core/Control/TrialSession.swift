@@ -142,6 +142,12 @@ struct TrialSession {
       if finish.failureCode.isEmpty { finish.failureCode = "stopped" }
     }
     let filed = try await self.file(finish)
+    await self.ended(finish)
+    return filed
+  }
+
+  /// What follows of a trial that is filed, or will be.
+  private func ended(_ finish: FinishTrial) async {
     // A first attempt may have come as far as the end.
     let end = await self.recorder.end ?? TrialEnd(outcome: finish.outcome, failureCode: finish.failureCode)
     do {
@@ -156,19 +162,22 @@ struct TrialSession {
       modelVersion: self.header.modelVersion, outcome: end.outcome, failureCode: end.failureCode)
     self.robot.telemetry.send(TelemetryEvent(event: .trial(finished)))
     self.robot.trials.release(self.trialID)
-    return filed
   }
 
-  /// Ends a trial that its control program cannot end. Files what there is, or drops it where the disk refuses.
+  /// Ends a trial that its control program cannot end. Files what there is, or drops it where the disk refuses. One that the disk
+  /// lets nobody file or drop ends all the same: it is filed later, and its seed is not done again.
   mutating func abort(code: String) async {
     // One that could not be recorded is not part of the trial.
     _ = await self.recording?.result
+    let finish = FinishTrial(outcome: .aborted, failureCode: code)
     do {
-      _ = try await self.conclude(FinishTrial(outcome: .aborted, failureCode: code))
+      _ = try await self.conclude(finish)
     } catch {
+      let isDropped = await self.robot.spool.discard(trialID: self.trialID)
       self.robot.logger.error(
-        "trial dropped", metadata: ["trial.id": "\(self.trialID)", "error": "\(error)"])
-      await self.robot.spool.discard(trialID: self.trialID)
+        isDropped ? "trial dropped" : "trial waits to be filed",
+        metadata: ["trial.id": "\(self.trialID)", "error": "\(error)"])
+      guard isDropped else { return await self.ended(finish) }
       await self.robot.queue.returned(orderID: self.header.orderID, seed: self.header.seed)
       self.robot.trials.release(self.trialID)
     }

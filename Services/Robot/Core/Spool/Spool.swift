@@ -81,9 +81,9 @@ package actor Spool {
   private var aside: Set<String> = []
   /// Trials whose publication was begun, by this agent or one before it: nobody is to count on a second one.
   private var announced: Set<String> = []
-  /// Trials that could be moved neither on nor back: where each lies, in `ready`, though it is not filed.
-  private var stranded: [String: String] = [:]
-  private nonisolated let published: Mutex<Usage>
+  /// Trials that are whole and could be moved neither on nor back, though they may lie in `ready`: the bytes of each.
+  private var stranded: [String: UInt64] = [:]
+  private nonisolated let published: Mutex<(usage: Usage, unkept: String?)>
   /// What lies in `refused/`.
   package nonisolated let refusals: RefusedTrials
   /// Trials that earlier agents moved there, and may not have told of.
@@ -142,18 +142,24 @@ package actor Spool {
     let skipped = ledger?.skipped ?? 0
     self.skipped = skipped
     self.published = Mutex(
-      Usage(entries.values, numbers: filed, skipped: skipped, refused: UInt64(refused.count)))
+      (Usage(entries.values, numbers: filed, skipped: skipped, refused: UInt64(refused.count)), nil))
     if ledger == nil { try? self.ledgerFile.write(Ledger(filed: filed, skipped: skipped)) }
   }
 
   /// Waits for nobody.
-  package nonisolated var usage: Usage { self.published.withLock { $0 } }
+  package nonisolated var usage: Usage { self.published.withLock { $0.usage } }
 
-  /// Follows each change of what ``usage`` counts.
+  /// Which trial waits to be filed, in a sentence; nil where none does. Waits for nobody.
+  package nonisolated var unkept: String? { self.published.withLock { $0.unkept } }
+
+  /// Follows each change of what ``usage`` counts and ``unkept`` tells.
   private func publish() {
     let usage = Usage(
       self.entries.values, numbers: self.filed, skipped: self.skipped, refused: self.refused)
-    self.published.withLock { $0 = usage }
+    let unkept = self.stranded.keys.min().map {
+      "Trial \($0) is recorded whole, and is not filed before the disk moves files again."
+    }
+    self.published.withLock { $0 = (usage, unkept) }
   }
 
   private func keepNumbers() {
@@ -168,8 +174,10 @@ package actor Spool {
   package func announce(_ trialID: String) -> Bool { self.announced.insert(trialID).inserted }
 
   /// The path at which a new trial is to be recorded.
-  /// - Throws: ``RobotError`` `.spoolFull`: trials that nobody acknowledged are never dropped to make room.
+  /// - Throws: ``RobotError`` `.spoolFull`: trials that nobody acknowledged are never dropped to make room; `.diskFailed` while
+  ///   an earlier one waits to be filed: neither would this one be.
   package func admit(trialID: String) throws(RobotError) -> String {
+    if let unkept = self.unkept { throw RobotError(.diskFailed, unkept) }
     let usage = self.usage
     guard usage.bytes < self.limitBytes else {
       throw RobotError(
@@ -188,7 +196,9 @@ package actor Spool {
   }
 
   /// Files a recorded trial whose bytes are synced already. Once this returns, the trial survives a crash.
+  /// - Throws: ``RobotError`` `.diskFailed`. It may be tried again; where the disk lets nobody try, ``fileStranded()`` does.
   package func file(trialID: String, bytes: UInt64) throws(RobotError) -> Entry {
+    let place = try self.place(of: trialID)
     let entry = Entry(trialID: trialID, ordinal: self.filed + 1, bytes: bytes)
     let (disk, path) = (self.disk, self.path(entry))
     // Also where it fails, so that no two trials ever have one number.
@@ -196,19 +206,22 @@ package actor Spool {
     self.skipped += 1
     do {
       try onDisk { () throws(StorageError) in
-        try disk.move(self.openPath(trialID), to: path)
+        try disk.move(place, to: path)
         try disk.synchronizeFolder("\(self.folder)/ready")
       }
     } catch {
       // The caller hears that it is not filed, so no restart may find it there; it may be filed once more.
       // Where even that is refused it stays: nothing is removed that is all there is of a trial.
-      do { try disk.move(path, to: self.openPath(trialID)) } catch {
-        if (try? disk.size(of: path)) != nil { self.stranded[trialID] = path }
+      do { try disk.move(path, to: place) } catch {
+        // Unless the disk says that it is not there: then it never came that far.
+        if (try? disk.size(of: path) == nil) != true { self.stranded[trialID] = bytes }
       }
+      self.publish()
       self.keepNumbers()
       throw error
     }
     self.skipped -= 1
+    self.stranded[trialID] = nil
     self.entries[trialID] = entry
     self.publish()
     // The trial is filed whatever becomes of this: a restart finds its number in its name.
@@ -217,16 +230,27 @@ package actor Spool {
     return entry
   }
 
+  /// Where a trial lies that is not filed.
+  private func place(of trialID: String) throws(RobotError) -> String {
+    guard self.stranded[trialID] != nil else { return self.openPath(trialID) }
+    let ready = "\(self.folder)/ready"
+    let names = try onDisk { () throws(StorageError) in try self.disk.names(in: ready) }
+    let name = names.first { Entry(name: $0, bytes: 0)?.trialID == trialID }
+    return name.map { "\(ready)/\($0)" } ?? self.openPath(trialID)
+  }
+
+  /// Files the trials that could be moved neither on nor back, where the disk lets it.
+  package func fileStranded() {
+    for (trialID, bytes) in self.stranded { _ = try? self.file(trialID: trialID, bytes: bytes) }
+  }
+
   /// Files a trial of which the disk refused the last sync, or its move: writes it anew from what can be read of it. After a
   /// sync that failed nobody can say what of the file is on the disk.
   /// - Throws: ``RobotError`` `.diskFailed`, `.damaged`; it may be tried again.
   package func fileAnew(trialID: String) throws(RobotError) -> Entry {
+    // That one's bytes are synced; where it lies is all that is in doubt.
+    if let bytes = self.stranded[trialID] { return try self.file(trialID: trialID, bytes: bytes) }
     let path = self.openPath(trialID)
-    if let stranded = self.stranded[trialID] {
-      let disk = self.disk
-      try onDisk { () throws(StorageError) in try disk.move(stranded, to: path) }
-      self.stranded[trialID] = nil
-    }
     let events = try SpoolFile.messages(at: path, on: self.disk)
     guard let last = events.last, case .end = (try? TrialEvent(serializedBytes: last))?.event else {
       throw Self.cut(path)
@@ -321,11 +345,13 @@ package actor Spool {
   }
 
   /// Deletes what was recorded of a trial that will not be filed.
-  package func discard(trialID: String) {
-    // One that cannot be moved any more is found by the next agent.
-    self.stranded[trialID] = nil
+  /// - Returns: false where nothing is deleted, because ``fileStranded()`` will file it after all, or the next agent finds it.
+  @discardableResult
+  package func discard(trialID: String) -> Bool {
+    guard self.stranded[trialID] == nil else { return false }
     try? self.disk.remove(self.openPath(trialID))
     try? self.disk.remove(self.openPath(trialID) + ".anew")
+    return true
   }
 
   private func path(_ entry: Entry) -> String {
