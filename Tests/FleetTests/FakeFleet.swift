@@ -158,7 +158,7 @@ struct FakeFleet: Sendable {
     let services = self.socket("services")
     let settings = [
       "fleet": ["robots": robots.joined(separator: ","), "sockets": self.folder.path],
-      "monitor": ["rpc": services], "ingest": ["rpc": services],
+      "monitor": ["rpc": services], "ingest": ["rpc": services], "training": ["rpc": services],
     ]
     try JSONEncoder().encode(settings).write(to: URL(filePath: "\(self.folder.path)/config.json"))
   }

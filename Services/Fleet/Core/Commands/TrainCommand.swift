@@ -145,7 +145,8 @@ package struct Train: AsyncParsableCommand {
 
   struct Cancel: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "End a training job without a model, and wait until it has ended.")
+      abstract: "End a training job without a model, and wait until it has ended.",
+      discussion: "Ends with 1 where nobody knows whether the registry has its model all the same.")
     @OptionGroup var options: FleetOptions
     @Argument(help: "Id of the job.") var job: String
 
@@ -158,9 +159,18 @@ package struct Train: AsyncParsableCommand {
         return try await models.follow(job)
       }
       let state = ended.progress?.state ?? .unspecified
+      let doubt = state == .cancelled ? Self.doubt(ended.progress?.error ?? "") : ""
       try Listing.show(
-        state == .cancelled ? "\(job) is cancelled" : "\(job) was \(state) already",
+        state == .cancelled ? "\(job) is cancelled\(doubt)" : "\(job) was \(state) already",
         json: options.json ? Row(ended) : nil)
+      guard doubt.isEmpty else { throw ExitCode.failure }
+    }
+
+    /// What training says of a cancelled job besides that it is cancelled.
+    private static func doubt(_ error: String) -> String {
+      let plain = "The job was cancelled."
+      let more = error.hasPrefix(plain) ? String(error.dropFirst(plain.count)) : error
+      return more.isEmpty ? "" : ":" + (more.hasPrefix(" ") ? more : " \(more)")
     }
   }
 }
