@@ -72,6 +72,24 @@ struct EverybodyTests {
     #expect(robots.values.allSatisfy { $0.stops == 1 })
   }
 
+  /// One agent stands for all that hang: they answer nobody before the live one is stopped.
+  @Test func `robots that hang keep none behind them from being stopped, and are asked again`() async throws {
+    let live = FakeRobot()
+    let hung = FakeRobot(onStop: { while live.stops == 0 { try await Task.sleep(for: .milliseconds(20)) } })
+    let fleet = try FakeFleet()
+    let names = (101...170).map { "a\($0)=ipc://\(fleet.folder.path)/robot-hung" } + ["live"]
+    let deeds = try await fleet.run(
+      robots: ["hung": hung, "live": live], configured: names.joined(separator: ","),
+      services: [FakeMonitor()]
+    ) {
+      try await Robots.Stop.stop(
+        .all, $0, StopRequest(reason: "someone is near"), passes: [.seconds(2), .seconds(20)])
+    }
+    #expect(deeds.answers.map(\.robot).last == "live" && deeds.answers.count == 71)
+    let silent = deeds.answers.filter { !$0.done }
+    #expect(silent.isEmpty, "\(silent)")
+  }
+
   @Test func `lines are few, however many descriptors there may be`() {
     #expect(RobotLines.lines(descriptors: 0) == 1)
     #expect(RobotLines.lines(descriptors: 256) == 16)

@@ -16,6 +16,7 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
   private let state: Mutex<RobotState>
   private let unkept: String
   private let onEnqueue: @Sendable (WorkOrder) throws -> Void
+  private let onStop: @Sendable () async throws -> Void
   private let stopping = Mutex(0)
   private let cancelling = Mutex<[String]>([])
 
@@ -23,12 +24,16 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
   /// Ids that were to be cancelled.
   var cancelled: [String] { self.cancelling.withLock { $0 } }
 
-  /// - Parameter onEnqueue: gets what it is given; it refuses by throwing.
+  /// - Parameters:
+  ///   - onEnqueue: gets what it is given; it refuses by throwing.
+  ///   - onStop: comes before its answer to a stop, which counts already.
   init(
     orders: [OpenOrder] = [], state: RobotState = .idle, unkept: String = "",
-    onEnqueue: @Sendable @escaping (WorkOrder) throws -> Void = { _ in }
+    onEnqueue: @Sendable @escaping (WorkOrder) throws -> Void = { _ in },
+    onStop: @Sendable @escaping () async throws -> Void = {}
   ) {
     self.onEnqueue = onEnqueue
+    self.onStop = onStop
     self.unkept = unkept
     self.orders = orders
     self.state = Mutex(state)
@@ -36,6 +41,7 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
 
   func stop(request: StopRequest, context: ServerContext) async throws -> RobotStatus {
     self.stopping.withLock { $0 += 1 }
+    try await self.onStop()
     return RobotStatus(heartbeat: Heartbeat(state: .stopped, stopReason: request.reason, unkept: self.unkept))
   }
 

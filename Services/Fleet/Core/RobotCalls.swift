@@ -11,6 +11,12 @@ extension FleetClients {
 
     var answer: Answer? { try? self.result.get() }
 
+    /// Whether it may answer if it is asked again.
+    var isAway: Bool {
+      guard case .failure(let error as RPCError) = self.result else { return false }
+      return error.isAway
+    }
+
     /// Why there is no answer, for people; nil where there is one.
     var failure: String? {
       guard case .failure(let error) = self.result else { return nil }

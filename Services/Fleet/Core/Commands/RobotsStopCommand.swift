@@ -58,14 +58,27 @@ extension Robots {
       try RobotDeed.show(deeds, json: self.options.json)
     }
 
-    /// Stops robots.
+    /// How long robots have to answer, once all of them and once more those that did not: there are more robots than lines, and
+    /// those that hang must not keep the others from being asked.
+    static let passes: [Duration] = [.milliseconds(500), .seconds(5)]
+
+    /// Stops robots. One that did not answer in the first pass may hear it twice.
     /// - Throws: ``FleetError`` `.refused` where there is none.
     static func stop(
-      _ selection: RobotSelection, _ clients: FleetClients, _ request: StopRequest
+      _ selection: RobotSelection, _ clients: FleetClients, _ request: StopRequest,
+      passes: [Duration] = passes
     ) async throws -> RobotSelection.Answers<RobotDeed> {
       try await selection.each(clients) { names in
-        await clients.ask(robots: names) { try await $0.stop(request, options: .within(.seconds(5))) }
-          .map(Self.deed)
+        var answers: [String: FleetClients.RobotAnswer<RobotStatus>] = [:]
+        for limit in passes {
+          let silent = names.filter { answers[$0]?.isAway ?? true }
+          for answer in await clients.ask(
+            robots: silent, { try await $0.stop(request, options: .within(limit)) })
+          {
+            answers[answer.robot] = answer
+          }
+        }
+        return names.compactMap { answers[$0].map(Self.deed) }
       }
     }
 
