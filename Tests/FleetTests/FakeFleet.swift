@@ -17,6 +17,7 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
   private let unkept: String
   private let onEnqueue: @Sendable (WorkOrder) throws -> Void
   private let onStop: @Sendable () async throws -> Void
+  private let onCancel: @Sendable () async throws -> Void
   private let stopping = Mutex(0)
   private let cancelling = Mutex<[String]>([])
 
@@ -27,13 +28,16 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
   /// - Parameters:
   ///   - onEnqueue: gets what it is given; it refuses by throwing.
   ///   - onStop: comes before its answer to a stop, which counts already.
+  ///   - onCancel: comes before its answer where orders are to be cancelled.
   init(
     orders: [OpenOrder] = [], state: RobotState = .idle, unkept: String = "",
     onEnqueue: @Sendable @escaping (WorkOrder) throws -> Void = { _ in },
-    onStop: @Sendable @escaping () async throws -> Void = {}
+    onStop: @Sendable @escaping () async throws -> Void = {},
+    onCancel: @Sendable @escaping () async throws -> Void = {}
   ) {
     self.onEnqueue = onEnqueue
     self.onStop = onStop
+    self.onCancel = onCancel
     self.unkept = unkept
     self.orders = orders
     self.state = Mutex(state)
@@ -57,6 +61,7 @@ final class FakeRobot: RobotService.SimpleServiceProtocol {
 
   func cancelWork(request: CancelWorkRequest, context: ServerContext) async throws -> RobotStatus {
     self.cancelling.withLock { $0.append(request.orderID) }
+    try await self.onCancel()
     return try await self.getStatus(request: .init(), context: context)
   }
 

@@ -30,6 +30,34 @@ struct WorkDispatcherTests {
     #expect(trials.count == 6)
   }
 
+  @Test func `a robot that hangs holds up nobody's work`() async throws {
+    let ingest = FakeIngest()
+    // Calls to the robot that hangs that wait for their answer, and whether the other was given work meanwhile.
+    let waiting = Mutex(0)
+    let wentOn = Mutex(false)
+    let hung = FakeRobot(
+      onEnqueue: { _ in throw RPCError(code: .deadlineExceeded, message: "") },
+      onCancel: {
+        waiting.withLock { $0 += 1 }
+        defer { waiting.withLock { $0 -= 1 } }
+        try await Task.sleep(for: .seconds(3_600))
+      })
+    let well = FakeRobot { order in
+      if waiting.withLock({ $0 }) > 0 { wentOn.withLock { $0 = true } }
+      ingest.store(robot: "r2", version: "v1", order: order.orderID, outcomes: [.success])
+    }
+    let told = Pipe()
+    let progress = ProgressReport(isTerminal: false, output: told.fileHandleForWriting)
+    let trials = try await FakeFleet().run(
+      robots: ["r1": hung, "r2": well], services: [FakeMonitor(robots: ["r1", "r2"]), ingest]
+    ) { try await self.work(20, on: ["r1", "r2"], $0, progress: progress) }
+    #expect(trials.count == 20)
+    #expect(wentOn.withLock { $0 })
+    try told.fileHandleForWriting.close()
+    let text = String(decoding: try told.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+    #expect(text.contains("r1 did not answer and may still do trials"), "\(text)")
+  }
+
   /// They send telemetry, but nobody listens where they are called.
   @Test func `robots that hang do not keep work from being given up, and are named once`() async throws {
     let told = Pipe()

@@ -58,58 +58,68 @@ package struct WorkDispatcher: Sendable {
     limit: Duration = .seconds(120), notes: WorkNotes = WorkNotes(),
     enough: (@Sendable () async throws -> Bool)? = nil
   ) async throws -> [TrialSummary] {
-    let work = work ?? WorkID.new(label)
-    var book = WorkBook(units, prefix: work)
-    var moved = ContinuousClock.now
-    var silent = SilentRobots()
-    let patience = Patience(progress: self.progress)
-    // In the last round, and so far.
-    var (refused, told): (Set<String>, Set<String>) = ([], [])
-    while !book.isDone {
-      let away = patience.away
-      let states = try await self.states(patience)
-      for robot in silent.lost(book.robotsWithOrders, states: states) { book.takeBack(robot: robot) }
-      // Who has not answered yet that it dropped what was taken back gets no more.
-      let mute = Set(book.withdrawn.values)
-      let able = robots.filter { (states[$0] == .idle || states[$0] == .working) && !mute.contains($0) }
-      // Who refused comes last, so that the last units are not with it round by round.
-      let inOrder = able.filter { !refused.contains($0) } + able.filter(refused.contains)
-      refused = []
-      let assignments = book.assign(to: inOrder)
-      // Before they are sent: whoever is interrupted meanwhile must know of them.
-      notes.note(book)
-      for refusal in try await self.send(assignments) {
-        for order in refusal.orders { book.takeBack(orderID: order) }
-        refused.insert(refusal.robot)
-        if told.insert(refusal.robot).inserted {
-          self.progress.line("\(refusal.robot) takes no work: \(refusal.why)")
+    try await withThrowingTaskGroup(of: Void.self) { calls in
+      let work = work ?? WorkID.new(label)
+      var book = WorkBook(units, prefix: work)
+      var moved = ContinuousClock.now
+      var silent = SilentRobots()
+      let patience = Patience(progress: self.progress)
+      // In the last round, and so far.
+      var (refused, told): (Set<String>, Set<String>) = ([], [])
+      let withdrawals = Withdrawals()
+      while !book.isDone {
+        let away = patience.away
+        let states = try await self.states(patience)
+        for robot in silent.lost(book.robotsWithOrders, states: states) { book.takeBack(robot: robot) }
+        for order in withdrawals.takeDropped() { book.noteCancelled(orderID: order) }
+        // Who has not answered yet that it dropped what was taken back gets no more.
+        let mute = Set(book.withdrawn.values)
+        let able = robots.filter { (states[$0] == .idle || states[$0] == .working) && !mute.contains($0) }
+        // Who refused comes last, so that the last units are not with it round by round.
+        let inOrder = able.filter { !refused.contains($0) } + able.filter(refused.contains)
+        refused = []
+        let assignments = book.assign(to: inOrder)
+        // Before they are sent: whoever is interrupted meanwhile must know of them.
+        notes.note(book)
+        for refusal in try await self.send(assignments) {
+          for order in refusal.orders { book.takeBack(orderID: order) }
+          refused.insert(refusal.robot)
+          if told.insert(refusal.robot).inserted {
+            self.progress.line("\(refusal.robot) takes no work: \(refusal.why)")
+          }
         }
+        self.cancel(book.withdrawn, withdrawals, in: &calls)
+        let before = book.finished.count
+        for trial in try await self.stored(book.openOrders, patience) { book.note(trial) }
+        notes.note(book)
+        self.progress.update(
+          label, done: Double(book.finished.count), total: Double(book.total),
+          detail: "\(book.finished.count)/\(book.total) trials")
+        if try await patience.ask("the fleet", { try await enough?() ?? false }) { book.dropWaiting() }
+        moved = book.finished.count > before ? .now : moved + (patience.away - away)
+        guard ContinuousClock.now - moved < limit else {
+          throw FleetError(
+            .timedOut,
+            "\(label): no trial was stored for \(limit): see the logs of the robots and of ingest. "
+              + notes.whatGoesOn(work, again: self.again))
+        }
+        if !book.isDone { try await Task.sleep(for: .milliseconds(300)) }
       }
-      await self.cancelWithdrawn(&book)
-      let before = book.finished.count
-      for trial in try await self.stored(book.openOrders, patience) { book.note(trial) }
-      notes.note(book)
-      self.progress.update(
-        label, done: Double(book.finished.count), total: Double(book.total),
-        detail: "\(book.finished.count)/\(book.total) trials")
-      if try await patience.ask("the fleet", { try await enough?() ?? false }) { book.dropWaiting() }
-      moved = book.finished.count > before ? .now : moved + (patience.away - away)
-      guard ContinuousClock.now - moved < limit else {
-        throw FleetError(
-          .timedOut,
-          "\(label): no trial was stored for \(limit): see the logs of the robots and of ingest. "
-            + notes.whatGoesOn(work, again: self.again))
+      // Once more where more was taken back while a robot was told of the first.
+      for _ in 0..<2 {
+        self.cancel(book.withdrawn, withdrawals, in: &calls)
+        try await calls.waitForAll()
+        for order in withdrawals.takeDropped() { book.noteCancelled(orderID: order) }
       }
-      if !book.isDone { try await Task.sleep(for: .milliseconds(300)) }
+      for robot in Set(book.withdrawn.values).sorted() {
+        self.progress.line(
+          CommandHint.text(
+            "\(robot) did not answer and may still do trials that others did.",
+            [.init("See", "fleet work list --robot \(robot)")], again: self.again))
+      }
+      self.progress.line("  \(label): \(book.finished.count) trials stored")
+      return Array(book.finished.values)
     }
-    for robot in Set(book.withdrawn.values).sorted() {
-      self.progress.line(
-        CommandHint.text(
-          "\(robot) did not answer and may still do trials that others did.",
-          [.init("See", "fleet work list --robot \(robot)")], again: self.again))
-    }
-    self.progress.line("  \(label): \(book.finished.count) trials stored")
-    return Array(book.finished.values)
   }
 
   /// Gives all units out at once, in equal shares, to be done now or once a robot that stands still is resumed.
@@ -194,24 +204,45 @@ package struct WorkDispatcher: Sendable {
     }
   }
 
-  /// Tells robots to drop what was taken back from them; one that does not answer is asked in the next round.
-  private func cancelWithdrawn(_ book: inout WorkBook) async {
-    let orders = Dictionary(grouping: book.withdrawn.keys) { book.withdrawn[$0] ?? "" }
-    let answers = await withTaskGroup(of: (String, Bool).self) { group in
-      for (robot, ids) in orders {
-        group.addTask {
-          let answer = await self.clients.ask(robots: [robot]) { agent in
-            for id in ids {
-              _ = try await agent.cancelWork(CancelWorkRequest(orderID: id), options: .within(.seconds(2)))
-            }
-          }
-          return (robot, answer[0].failure == nil)
-        }
+  /// What robots are told to drop, while rounds go on.
+  private final class Withdrawals: Sendable {
+    private let state = Mutex((busy: Set<String>(), dropped: [String]()))
+
+    /// - Returns: false while the robot is being told already.
+    func begin(with robot: String) -> Bool { self.state.withLock { $0.busy.insert(robot).inserted } }
+
+    func end(with robot: String, dropped: [String]) {
+      self.state.withLock {
+        $0.busy.remove(robot)
+        $0.dropped += dropped
       }
-      return await group.reduce(into: []) { $0.append($1) }
     }
-    for (robot, isDone) in answers where isDone {
-      for id in orders[robot] ?? [] { book.noteCancelled(orderID: id) }
+
+    /// Orders that robots dropped since the last time.
+    func takeDropped() -> [String] {
+      self.state.withLock { state in
+        defer { state.dropped = [] }
+        return state.dropped
+      }
+    }
+  }
+
+  /// Begins to tell robots to drop what was taken back from them. Nobody waits for one that hangs; it is told again.
+  /// - Parameter withdrawn: the robot of each order.
+  private func cancel(
+    _ withdrawn: [String: String], _ withdrawals: Withdrawals,
+    in calls: inout ThrowingTaskGroup<Void, any Error>
+  ) {
+    for (robot, orders) in Dictionary(grouping: withdrawn.keys, by: { withdrawn[$0] ?? "" })
+    where withdrawals.begin(with: robot) {
+      calls.addTask {
+        let answer = await self.clients.ask(robots: [robot]) { agent in
+          for order in orders {
+            _ = try await agent.cancelWork(CancelWorkRequest(orderID: order), options: .within(.seconds(2)))
+          }
+        }
+        withdrawals.end(with: robot, dropped: answer[0].failure == nil ? orders : [])
+      }
     }
   }
 
