@@ -106,6 +106,8 @@ import Testing
     }
     writing.cancel()
     await writing.value
+    #expect(first.safety.waiting.count { $0.kind == "orders-lost" } == 1)
+    #expect(try self.told(in: folder).map(\.kind) == ["orders-lost"])
   }
 
   @Test func `work that nobody begins is told once, however long the disk refuses to keep that`() async throws

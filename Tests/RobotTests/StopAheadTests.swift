@@ -274,6 +274,23 @@ import Testing
     #expect(events.end?.outcome == .success)
   }
 
+  @Test func `a trial that the robot lets nobody begin is no try of its program`() async throws {
+    let robot = try makeRobot(self.folder)
+    try await withService(robot) { client in
+      _ = try await client.enqueue(Messages.order("a", seeds: [7]))
+      for _ in 0..<WorkQueue.Limits.attempts + 1 {
+        #expect(try await client.nextWork(NextWorkRequest(waitMillis: 1)).item?.seed == 7)
+        try robot.trials.take(.init(trialID: "t0", modelVersion: nil))
+        let error = await #expect(throws: RPCError.self) {
+          try await control(client, [Messages.start(order: "a")])
+        }
+        #expect(error?.code == .failedPrecondition)
+        robot.trials.release("t0")
+      }
+      #expect(await robot.queue.neverBegun.isEmpty)
+    }
+  }
+
   @Test func `no work is handed out while a trial is still being filed`() async throws {
     let robot = try makeRobot(self.folder)
     try await withService(robot) { client in
