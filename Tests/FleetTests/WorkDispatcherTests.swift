@@ -58,6 +58,30 @@ struct WorkDispatcherTests {
     #expect(text.contains("r1 did not answer and may still do trials"), "\(text)")
   }
 
+  @Test func `a robot's reasons are told once each`() async throws {
+    let ingest = FakeIngest()
+    let calls = Mutex(0)
+    let robot = FakeRobot { order in
+      let call = calls.withLock { count in
+        count += 1
+        return count
+      }
+      if call == 1 { throw RPCError(code: .deadlineExceeded, message: "") }
+      if call < 5 { throw RPCError(code: .resourceExhausted, message: "\(call) bytes are free") }
+      ingest.store(robot: "r1", version: "v1", order: order.orderID, outcomes: [.success])
+    }
+    let told = Pipe()
+    let progress = ProgressReport(isTerminal: false, output: told.fileHandleForWriting)
+    _ = try await FakeFleet().run(
+      robots: ["r1": robot], services: [FakeMonitor(robots: ["r1"]), ingest]
+    ) { try await self.work(2, on: ["r1"], $0, progress: progress) }
+    try told.fileHandleForWriting.close()
+    let text = String(decoding: try told.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+    #expect(text.contains("r1 takes no work: it does not answer"), "\(text)")
+    #expect(text.contains("r1 takes no work: 2 bytes are free"), "\(text)")
+    #expect(text.components(separatedBy: "r1 takes no work").count == 3, "\(text)")
+  }
+
   /// They send telemetry, but nobody listens where they are called.
   @Test func `robots that hang do not keep work from being given up, and are named once`() async throws {
     let told = Pipe()

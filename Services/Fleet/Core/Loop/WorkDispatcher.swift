@@ -84,7 +84,7 @@ package struct WorkDispatcher: Sendable {
         for refusal in try await self.send(assignments) {
           for order in refusal.orders { book.takeBack(orderID: order) }
           refused.insert(refusal.robot)
-          if told.insert(refusal.robot).inserted {
+          if told.insert("\(refusal.robot) \(refusal.code)").inserted {
             self.progress.line("\(refusal.robot) takes no work: \(refusal.why)")
           }
         }
@@ -171,6 +171,8 @@ package struct WorkDispatcher: Sendable {
   private struct Refusal {
     var robot: String
     var orders: [String]
+    /// What tells this reason from others: its words may have numbers that change.
+    var code: RPCError.Code
     var why: String
   }
 
@@ -183,6 +185,7 @@ package struct WorkDispatcher: Sendable {
             do { try await self.send(order) } catch let error as RPCError where error.isOfRobotAlone {
               return Refusal(
                 robot: robot, orders: orders[index...].map(\.orderID),
+                code: error.isAway ? .unavailable : error.code,
                 why: error.isAway ? "it does not answer" : error.message)
             }
           }
