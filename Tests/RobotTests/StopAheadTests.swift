@@ -247,18 +247,26 @@ import Testing
     #expect(deaths > 8 && worked > 1, "it writes the orders, then that it may work")
   }
 
-  @Test func `a program that waits for the robot's disk is not silent`() async throws {
+  @Test func `a program that waits for the robot's disk is not silent, and the operator hears why`()
+    async throws
+  {
     let disk = StuckDisk("/spool/")
-    let robot = try makeRobot(self.folder, disk: disk) { $0.controlTimeout = .milliseconds(200) }
+    let robot = try makeRobot(self.folder, disk: disk) { $0.controlTimeout = .seconds(3) }
+    let made = disk.made
     try await withService(robot) { client in
       let answers = try await client.control(
         requestProducer: { writer in
           try await writer.write(Messages.start())
-          try await eventually("it has begun") { robot.trials.current != nil && disk.made > 0 }
+          try await eventually("it has begun") { disk.made > made }
           disk.close()
           try await writer.write(contentsOf: [Messages.observe(0), Messages.finish()])
           try await eventually("the disk is stuck") { disk.waiting > 0 }
-          try await Task.sleep(for: .seconds(1))
+          let trial = try #require(robot.trials.current)
+          try await eventually("it is told") {
+            robot.heartbeat().unkept.contains("\(trial.trialID) has waited for the disk")
+          }
+          // Whoever takes the program for silent would end the trial by now.
+          try await Task.sleep(for: .seconds(2))
           disk.letGo()
         },
         onResponse: { response in
@@ -267,6 +275,7 @@ import Testing
           }
         })
       #expect(answers.last?.filed?.durable == true)
+      #expect(robot.heartbeat().unkept.isEmpty)
     }
     let pending = await robot.spool.pending
     let trialID = try #require(pending.first?.trialID)

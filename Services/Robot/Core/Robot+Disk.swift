@@ -1,6 +1,7 @@
 import Logging
 import Schemas
 import Storage
+import Synchronization
 
 /// What a robot's disk lost, and what it refuses.
 extension Robot {
@@ -13,10 +14,20 @@ extension Robot {
       self.queue.unkept.map { "What became of the work orders \(forgotten): \($0)" },
       self.spool.unkept,
       self.safety.unkept.map { "What the monitor has to hear of \(forgotten): \($0)" },
+      self.unanswered,
       self.leftovers.unkept,
     ]
     .compactMap { $0 }
     return sentences.isEmpty ? nil : sentences.joined(separator: " ")
+  }
+
+  /// What a control program waits for, in a sentence, where it has waited for long: the disk, as nothing else of an answer has no
+  /// bound.
+  private var unanswered: String? {
+    let limit = self.configuration.controlTimeout
+    guard self.streams.withLock({ $0.values.contains { $0.wait > limit } }) else { return nil }
+    let trial = self.trials.current.map { "Trial \($0.trialID)" } ?? "A trial that is to begin"
+    return "\(trial) has waited for the disk for over \(limit)."
   }
 
   /// What a caller waits for the disk, well within what operators wait for an answer.

@@ -54,6 +54,8 @@ package final class Robot: Sendable {
   package let safety: TelemetryOutbox<SafetyEvent>
   package let model: HeldModel
   package let trials: TrialSlot
+  /// When each control stream that is open was heard last.
+  let streams = Mutex<[ObjectIdentifier: LastHeard]>([:])
   package let logger: Logger
   package let disk: any Disk
   package let runtime: Runtime

@@ -19,6 +19,8 @@ struct ControlStream: Sendable {
   func run(
     requests: RPCAsyncSequence<ControlRequest, any Error>, responses: RPCWriter<ControlResponse>
   ) async throws {
+    self.robot.streams.withLock { $0[ObjectIdentifier(self.heard)] = self.heard }
+    defer { self.robot.streams.withLock { $0[ObjectIdentifier(self.heard)] = nil } }
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask { try await self.serve(requests, responses) }
       group.addTask { try await self.watch() }
@@ -61,7 +63,7 @@ struct ControlStream: Sendable {
           self.heard.now(answering: false)
           try await responses.write(ControlResponse(response: .command(command)))
         case .finish(let finish):
-          self.heard.trial(nil)
+          self.heard.end()
           guard let filed = try await session?.finish(finish) else { throw Self.tooEarly }
           session = nil
           self.heard.now(answering: false)
@@ -72,11 +74,11 @@ struct ControlStream: Sendable {
       }
     } catch {
       // The trial ends here: that its slot gets free is no eviction.
-      self.heard.trial(nil)
+      self.heard.end()
       await session?.abort(code: Self.failureCode(of: error))
       throw error
     }
-    self.heard.trial(nil)
+    self.heard.end()
     await session?.abort(code: "control-lost")
   }
 
@@ -110,14 +112,18 @@ struct ControlStream: Sendable {
 }
 
 /// When a stream was heard last, and about which trial.
-private final class LastHeard: Sendable {
+final class LastHeard: Sendable {
   private let state = Mutex<(at: ContinuousClock.Instant, answering: Bool, trialID: String?)>(
     (.now, false, nil))
 
   /// Time for which the program has owed a word: while the robot works on an answer, a slow disk included, it owes none.
   var silence: Duration { self.state.withLock { $0.answering ? .zero : .now - $0.at } }
+  /// Time for which the robot has worked on an answer, or on the trial's end.
+  var wait: Duration { self.state.withLock { $0.answering ? .now - $0.at : .zero } }
   var trialID: String? { self.state.withLock { $0.trialID } }
 
   func now(answering: Bool) { self.state.withLock { ($0.at, $0.answering) = (.now, answering) } }
-  func trial(_ id: String?) { self.state.withLock { $0.trialID = id } }
+  func trial(_ id: String) { self.state.withLock { $0.trialID = id } }
+  /// The trial is being filed: nobody may take it for lost any more.
+  func end() { self.state.withLock { $0 = (.now, true, nil) } }
 }
