@@ -226,13 +226,18 @@ struct OperatorTests {
     try FileManager.default.moveItem(atPath: store, toPath: away)
     #expect(FileManager.default.createFile(atPath: store, contents: nil))
     kill(try #require(fleet.children(named: "ingest").first), SIGKILL)
+    try await eventually("it crashed again and again", within: .seconds(60)) {
+      fleet.errors.contains("starting it again in 4.0 seconds")
+    }
     try await eventually("the operator is alerted", within: .seconds(60)) {
       let alerts = try await self.fleet("alerts").output
       return alerts.contains("ServiceUnresponsive") && alerts.contains("ingest")
     }
-    kill(try #require(fleet.children(named: "monitor").first), SIGKILL)
-    try await eventually("it crashed again and again", within: .seconds(60)) {
-      fleet.errors.contains("starting it again in 4.0 seconds")
+    let monitor = try #require(fleet.children(named: "monitor").first)
+    kill(monitor, SIGKILL)
+    try await eventually("the monitor is started again", within: .seconds(60)) {
+      let started = fleet.children(named: "monitor")
+      return !started.isEmpty && !started.contains(monitor)
     }
     #expect(fleet.status == nil)
     let status = try await self.fleet("status")
@@ -241,7 +246,8 @@ struct OperatorTests {
     #expect(status.output.contains("\(self.data)/logs/ingest.log"))
     try FileManager.default.removeItem(atPath: store)
     try FileManager.default.moveItem(atPath: away, toPath: store)
-    try await eventually("it is back", within: .seconds(60)) { try await self.fleet("status").status == 0 }
+    // By now its next start may be the longest pause away, of 60 s.
+    try await eventually("it is back", within: .seconds(100)) { try await self.fleet("status").status == 0 }
     // The page is where it was.
     #expect(try self.pageAddress() == page)
     let answer = try await Program.run("/usr/bin/env", ["curl", "-s", "-m", "5", "http://\(page)/healthz"])
