@@ -159,9 +159,11 @@ public struct ArtifactStore: Sendable {
   /// Forgets a version, then deletes the files that no other version uses.
   ///
   /// While the manifest of another is damaged nobody knows what that one uses, and all files stay.
-  public func remove(_ version: String) throws(ArtifactError) {
+  /// - Parameter whileFetching: whether files may be here whose manifest is yet to come. Then all stay, until the next removal.
+  public func remove(_ version: String, whileFetching: Bool = false) throws(ArtifactError) {
     guard Names.isValid(version) else { return }
     unlink("\(self.folder)/manifests/\(version)")
+    guard !whileFetching else { return }
     var used: Set<String> = []
     for other in self.versions() {
       guard let manifest = try? ManifestRules.decode(try self.manifest(of: other)) else { return }

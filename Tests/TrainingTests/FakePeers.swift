@@ -68,6 +68,8 @@ final class FakeRegistry: ModelRegistryService.SimpleServiceProtocol {
   let refusals = Mutex<ArraySlice<Refusal>>([])
   /// Models that came, taken or not.
   let attempts = Mutex(0)
+  /// Happens before the last piece of a model that is fetched.
+  let beforeLastPiece = Mutex<(@Sendable () async throws -> Void)?>(nil)
 
   init(folder: String, trust: ModelTrust) throws {
     self.store = try ArtifactStore(folder: folder)
@@ -95,9 +97,11 @@ final class FakeRegistry: ModelRegistryService.SimpleServiceProtocol {
   func getModel(
     request: GetModelRequest, response: RPCWriter<ModelChunk>, context: ServerContext
   ) async throws {
-    for chunk in try ArtifactSender(request.version, from: self.store, skipping: request.haveSha256) {
-      try await response.write(try chunk.get())
-    }
+    let sender = try ArtifactSender(request.version, from: self.store, skipping: request.haveSha256)
+    let chunks = try sender.map { try $0.get() }
+    for chunk in chunks.dropLast() { try await response.write(chunk) }
+    try await self.beforeLastPiece.withLock { $0 }?()
+    for chunk in chunks.suffix(1) { try await response.write(chunk) }
   }
 
   func listModels(request: ListModelsRequest, context: ServerContext) async throws -> ListModelsResponse {

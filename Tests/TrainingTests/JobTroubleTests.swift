@@ -104,6 +104,32 @@ struct JobTroubleTests {
     #expect(self.ingest.reads.withLock { $0 } == 2, "it was learned again")
   }
 
+  @Test func `a parent on its way loses nothing to jobs that are started meanwhile`() async throws {
+    try await self.suite.withTraining(self.ingest) { client, registry in
+      try await self.suite.finish(client, client.startTraining(self.request()))
+      for part in ["objects", "manifests"] {
+        let path = "\(self.folder)/models/\(part)"
+        for name in try FileManager.default.contentsOfDirectory(atPath: path) {
+          try FileManager.default.removeItem(atPath: "\(path)/\(name)")
+        }
+      }
+      let others = Mutex(0)
+      registry.beforeLastPiece.withLock {
+        $0 = {
+          let number = others.withLock { count in
+            count += 1
+            return count
+          }
+          _ = try await client.startTraining(self.request("other-\(number)"))
+        }
+      }
+      let job = try await self.suite.finish(
+        client, client.startTraining(self.suite.request(.update, "v2", parent: "v1", steps: 2)))
+      #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
+      #expect(others.withLock { $0 } == 1, "one fetch was enough")
+    }
+  }
+
   @Test func `a job that waits for a peer is cancelled at once, and the next one runs`() async throws {
     try await self.suite.withTraining(self.ingest) { client, registry in
       registry.refusals.withLock { $0 = [.silence] }

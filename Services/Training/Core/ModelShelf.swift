@@ -14,6 +14,8 @@ actor ModelShelf {
   private let key: SigningKey
   private let trust: ModelTrust
   private let peers: Peers
+  /// Parents that are being fetched: what came of them belongs to no manifest yet.
+  private var fetches = 0
 
   init(folder: String, key: SigningKey, peers: Peers) throws {
     self.store = try ArtifactStore(folder: folder)
@@ -26,6 +28,8 @@ actor ModelShelf {
   func parent(_ version: String) async throws -> (manifest: ModelManifest, files: [String: [UInt8]]) {
     if let model = try? self.store.open(version, trust: self.trust) { return model }
     let trust = self.trust
+    self.fetches += 1
+    defer { self.fetches -= 1 }
     try await self.store.fetch(
       version, verify: { signed throws(ArtifactError) in try trust.verify(signed) }, executor: self.executor,
       from: self.peers.fetch)
@@ -53,7 +57,9 @@ actor ModelShelf {
     try self.trust.verify(self.store.manifest(of: version))
   }
 
-  func forget(_ version: String) throws { try self.store.remove(version) }
+  func forget(_ version: String) throws {
+    try self.store.remove(version, whileFetching: self.fetches > 0)
+  }
 
   /// Sends a kept model to the registry. Sending it twice is harmless.
   /// - Throws: ``Artifacts/ArtifactError`` where it is not whole, its time is over or the disk does not give it; what the registry
