@@ -27,6 +27,16 @@ public struct ArtifactError: Error, Sendable, CustomStringConvertible {
     case fileSystem
     /// The disk is full: nothing was stored, nothing was lost; free space and try again.
     case diskFull
+
+    /// Whether another copy may help: a damaged byte can look like a stranger's key or a wrong signature.
+    public var isMended: Bool {
+      switch self {
+      case .notFound, .corrupt, .invalidManifest, .invalidSignature, .untrustedKey, .tooLarge, .incomplete,
+        .otherContent:
+        true
+      case .expired, .tooOld, .invalidKey, .fileSystem, .diskFull: false
+      }
+    }
   }
 
   public var code: Code

@@ -63,7 +63,7 @@ public actor ModelCabinet {
   ) async throws -> Model {
     do {
       return try self.open(version, rule: rule)
-    } catch let error as ArtifactError where Self.isMended(by: error.code) {
+    } catch let error as ArtifactError where error.code.isMended {
       // Whoever receives it keeps what is whole here, and has the rest sent.
     }
     let trust = try self.makeTrust()
@@ -86,16 +86,6 @@ public actor ModelCabinet {
     let trust = try self.makeTrust()
     return self.store.versions().compactMap { version in
       (try? self.store.manifest(of: version)).flatMap { try? trust.verify($0) }
-    }
-  }
-
-  /// Whether another copy may help: a damaged byte can look like a stranger's key or a wrong signature.
-  private static func isMended(by code: ArtifactError.Code) -> Bool {
-    switch code {
-    case .notFound, .corrupt, .invalidManifest, .invalidSignature, .untrustedKey, .tooLarge, .incomplete,
-      .otherContent:
-      true
-    case .expired, .tooOld, .invalidKey, .fileSystem, .diskFull: false
     }
   }
 }

@@ -35,13 +35,47 @@ struct JobTroubleTests {
     }
   }
 
-  private func damageObjects() throws {
-    let objects = "\(self.folder)/models/objects"
-    for name in try FileManager.default.contentsOfDirectory(atPath: objects) {
-      var bytes = try DurableFile.read("\(objects)/\(name)", limit: 1 << 30)
-      bytes[bytes.count / 2] ^= 1
-      try DurableFile.write(bytes, to: "\(objects)/\(name)")
+  /// What may happen to a model that is kept while the registry is away.
+  enum Harm: CaseIterable {
+    case files, manifest, time
+
+    func done(to folder: String, key: SigningKey) throws {
+      switch self {
+      case .files:
+        let objects = "\(folder)/models/objects"
+        for name in try FileManager.default.contentsOfDirectory(atPath: objects) {
+          try self.damage("\(objects)/\(name)")
+        }
+      case .manifest: try self.damage("\(folder)/models/manifests/v1")
+      case .time:
+        // As where the clock jumps ahead.
+        let store = try ArtifactStore(folder: "\(folder)/models")
+        var manifest = try ManifestRules.decode(try store.manifest(of: "v1"))
+        manifest.expiresUnixNanos = 1
+        try store.save(try key.sign(manifest))
+      }
     }
+
+    private func damage(_ path: String) throws {
+      var bytes = try DurableFile.read(path, limit: 1 << 30)
+      bytes[bytes.count / 2] ^= 1
+      try DurableFile.write(bytes, to: path)
+    }
+  }
+
+  /// Harms the kept model while the registry refuses it, and waits until it was offered again or its job has ended.
+  private func harm(
+    _ harm: Harm, _ job: TrainingJob, _ client: TrainingJobsTests.Client, _ registry: FakeRegistry
+  ) async throws {
+    try await self.until { registry.attempts.withLock { $0 } > 0 }
+    try harm.done(to: self.folder, key: self.suite.key)
+    let before = registry.attempts.withLock { $0 }
+    // The first of two may have been on its way.
+    try await self.until {
+      let hasEnded = try await client.getJob(GetJobRequest(jobID: job.jobID)).hasEnded
+      return hasEnded || registry.attempts.withLock { $0 } > before + 1
+    }
+    registry.refusals.withLock { $0 = [] }
   }
 
   @Test func `a disk that takes no checkpoint costs no job`() async throws {
@@ -84,24 +118,28 @@ struct JobTroubleTests {
 
   @Test func `a kept model that the disk damaged is made anew`() async throws {
     try await self.keep()
-    try self.damageObjects()
+    try Harm.files.done(to: self.folder, key: self.suite.key)
     try await self.suite.withTraining(self.ingest) { client, _ in
       let job = try await self.suite.finish(client, client.listJobs(.init()).jobs[0])
       #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
     }
   }
 
-  @Test func `a kept model that the disk damages while its registry is away is made anew`() async throws {
-    try await self.keep()
+  @Test(arguments: Harm.allCases, [false, true])
+  func `a kept model that is harmed while its registry is away is made anew`(
+    _ harm: Harm, afterRestart: Bool
+  ) async throws {
+    if afterRestart { try await self.keep() }
     try await self.suite.withTraining(self.ingest) { client, registry in
-      registry.refusals.withLock { $0 = ArraySlice(repeatElement(.code(.resourceExhausted), count: 4)) }
-      let job = try await client.listJobs(.init()).jobs[0]
-      try await self.until { registry.attempts.withLock { $0 } > 0 }
-      try self.damageObjects()
+      registry.refusals.withLock { $0 = ArraySlice(repeatElement(.code(.resourceExhausted), count: 1_000)) }
+      let job =
+        afterRestart
+        ? try await client.listJobs(.init()).jobs[0] : try await client.startTraining(self.request())
+      try await self.harm(harm, job, client, registry)
       let ended = try await self.suite.finish(client, job)
       #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
     }
-    #expect(self.ingest.reads.withLock { $0 } == 2, "it was learned again")
+    #expect(self.ingest.reads.withLock { $0 } == (afterRestart ? 2 : 1), "learned again only after a restart")
   }
 
   @Test func `a parent on its way loses nothing to jobs that are started meanwhile`() async throws {

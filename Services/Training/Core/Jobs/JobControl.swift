@@ -46,7 +46,7 @@ final class JobControl: Sendable {
 
   /// Tries until it is done: what was learned is not lost because a peer is away, slow, busy or set up wrongly, or a disk full.
   /// - Parameters:
-  ///   - mends: whether `body` makes anew what the disk damaged.
+  ///   - mends: whether `body` makes anew what the disk damaged, or what a clock made too old.
   ///   - failed: told of each failure.
   /// - Throws: where it can never be done; ``check()``.
   func insisting<Result: Sendable>(
@@ -58,13 +58,19 @@ final class JobControl: Sendable {
           switch error {
           case let error as RPCError: ![.alreadyExists, .invalidArgument].contains(error.code)
           case let error as ArtifactError:
-            [.diskFull, .fileSystem].contains(error.code)
-              || mends && [.corrupt, .notFound].contains(error.code)
+            [.diskFull, .fileSystem].contains(error.code) || mends && Self.isMendable(error)
           default: false
           }
         if mayPass { failed(error) }
         return mayPass
       }, body)
+  }
+
+  /// Whether a model that was kept can be made anew from what was learned: a disk damaged it, or its time seems to be over,
+  /// as where a clock jumps.
+  static func isMendable(_ error: any Error) -> Bool {
+    guard let code = (error as? ArtifactError)?.code else { return false }
+    return code.isMended || code == .expired
   }
 
   /// - Parameter goesOn: with the error, and the time since the first of the failures in a row.

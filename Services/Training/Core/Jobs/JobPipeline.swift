@@ -22,7 +22,7 @@ struct JobPipeline: Sendable {
       // It was made before a kill; only the registry may not know it. One that the disk damages now is made anew.
       do {
         return try await self.register(control, tell) { manifest }
-      } catch let error as ArtifactError where [.corrupt, .notFound].contains(error.code) {
+      } catch let error where JobControl.isMendable(error) {
         self.logger.warning(
           "makes a damaged model anew", metadata: ["job": "\(job.jobID)", "error": "\(error)"])
       }
@@ -55,10 +55,11 @@ struct JobPipeline: Sendable {
     tell(TrainingProgress(state: .registering))
     let models = try await control.insisting(failed: self.waits(tell)) { try await self.peers.models() }
     let serial = (models.map(\.serial).max() ?? 0) + 1
-    let manifest = self.manifest(
-      request, configuration, network, snapshot, missing, serial, result)
     return try await self.register(control, tell, mends: true) {
-      try await self.shelf.keep(manifest, files: result.files)
+      // Made each time: its time begins now.
+      let manifest = self.manifest(
+        request, configuration, network, snapshot, missing, serial, result)
+      return try await self.shelf.keep(manifest, files: result.files)
     }
   }
 
