@@ -10,6 +10,8 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
   let trials: [[TrialEvent]]
   let queries = Mutex<[TrialQuery]>([])
   let reads = Mutex(0)
+  /// What readings that come next meet, before one is served.
+  let refusals = Mutex<ArraySlice<RPCError.Code>>([])
 
   init(_ trials: [[TrialEvent]]) { self.trials = trials }
 
@@ -24,6 +26,7 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
     request: ReadTrialsRequest, response: RPCWriter<TrialEvent>, context: ServerContext
   ) async throws {
     self.reads.withLock { $0 += 1 }
+    if let code = self.refusals.withLock({ $0.popFirst() }) { throw RPCError(code: code, message: "not now") }
     let tasks = Set(request.snapshotID.dropFirst("tasks:".count).split(separator: ",").map(String.init))
     for trial in self.trials {
       // A trial that is lost stands for itself.

@@ -16,6 +16,8 @@ package struct TrainingError: Error, Sendable, CustomStringConvertible, RPCError
     case busy
     /// There is nothing to learn from.
     case noData
+    /// There is more to learn from than the settings allow.
+    case tooLarge
     /// Ingest or the registry does not answer.
     case unavailable
     /// The disk.
@@ -41,7 +43,7 @@ package struct TrainingError: Error, Sendable, CustomStringConvertible, RPCError
 
   package var rpcErrorCode: RPCError.Code {
     switch self.code {
-    case .invalidRequest, .noData: .invalidArgument
+    case .invalidRequest, .noData, .tooLarge: .invalidArgument
     case .alreadyExists: .alreadyExists
     case .notFound: .notFound
     case .busy: .resourceExhausted

@@ -30,12 +30,13 @@ final class SampleCache: @unchecked Sendable {
   }
 
   /// Adds whole images.
+  /// - Throws: ``TrainingError`` `.storage`; `.tooLarge` beyond ``limit``.
   func append(_ images: [UInt8]) throws {
     precondition(self.mapping == nil && images.count.isMultiple(of: self.imageBytes))
     guard (self.count * self.imageBytes) + images.count <= self.limit else {
       throw TrainingError(
-        .storage,
-        "The images of the dataset exceed \(self.limit) bytes. Raise training.cache-bytes, or narrow the query."
+        .tooLarge,
+        "The images of the dataset exceed \(self.limit) bytes. Raise training.cache-megabytes, or narrow the query."
       )
     }
     try images.withUnsafeBytes { bytes in

@@ -1,5 +1,6 @@
 internal import Artifacts
 internal import GRPCCore
+internal import Storage
 import Synchronization
 
 /// How a running job is told to stop. Threads ask; anyone tells.
@@ -54,16 +55,21 @@ final class JobControl: Sendable {
   ) async throws -> Result {
     try await self.repeating(
       { error, _ in
-        let mayPass =
-          switch error {
-          case let error as RPCError: ![.alreadyExists, .invalidArgument].contains(error.code)
-          case let error as ArtifactError:
-            [.diskFull, .fileSystem].contains(error.code) || mends && Self.isMendable(error)
-          default: false
-          }
-        if mayPass { failed(error) }
-        return mayPass
+        let passes = Self.mayPass(error) || mends && Self.isMendable(error)
+        if passes { failed(error) }
+        return passes
       }, body)
+  }
+
+  /// Whether the same may be done later: by a peer, or by a disk that does not give or take something now.
+  static func mayPass(_ error: any Error) -> Bool {
+    switch error {
+    case let error as RPCError: ![.alreadyExists, .invalidArgument].contains(error.code)
+    case let error as StorageError: [.diskFull, .fileSystem, .denied].contains(error.code)
+    case let error as ArtifactError: [.diskFull, .fileSystem].contains(error.code)
+    case let error as TrainingError: [.storage, .unavailable].contains(error.code)
+    default: false
+    }
   }
 
   /// Whether a model that was kept can be made anew from what was learned: a disk damaged it, or its time seems to be over,

@@ -3,6 +3,7 @@ internal import GRPCCore
 internal import Logging
 internal import Policy
 internal import Schemas
+internal import Storage
 
 /// One job from its request to a registered model. Every stage can be done again after a kill.
 struct JobPipeline: Sendable {
@@ -18,6 +19,11 @@ struct JobPipeline: Sendable {
     _ job: TrainingJob, control: JobControl, tell: @escaping @Sendable (TrainingProgress) -> Void
   ) async throws -> ModelManifest {
     guard let request = job.request else { throw TrainingError(.invalidRequest, "The job has no request.") }
+    let waits = self.waits(tell, .loading, "It waits")
+    try await control.insisting(failed: waits) {
+      if try self.store.isCancelled(job.jobID) { control.request(.cancelled) }
+    }
+    try control.check()
     if let manifest = await self.shelf.kept(request.version) {
       // It was made before a kill; only the registry may not know it. One that the disk damages now is made anew.
       do {
@@ -28,13 +34,19 @@ struct JobPipeline: Sendable {
       }
     }
     tell(TrainingProgress(state: .loading))
+    let learned = self.store.hasCheckpoint(job.jobID)
+    @Sendable func get<Result: Sendable>(
+      _ body: @Sendable () async throws -> Result
+    ) async throws -> Result {
+      if learned { return try await control.insisting(failed: waits, body) }
+      return try await control.retrying(body)
+    }
     let parent =
-      request.kind == .pretrain
-      ? nil : try await control.retrying { try await self.shelf.parent(request.parent) }
+      request.kind == .pretrain ? nil : try await get { try await self.shelf.parent(request.parent) }
     let network = try NetworkConfiguration(parent?.manifest.policy ?? request.policy ?? .init())
     let configuration = JobPlan.configuration(request.kind, request.configuration ?? .init())
     let options = try TrainingOptions(configuration, imageSize: network.imageSize)
-    let (samples, snapshot, missing) = try await control.retrying {
+    let (samples, snapshot, missing) = try await get {
       try await self.load(job.jobID, request.query ?? .init(), network, control)
     }
     if missing > 0 { tell(TrainingProgress(state: .loading, missingTrials: missing)) }
@@ -48,12 +60,16 @@ struct JobPipeline: Sendable {
     let optimisation = Optimisation(
       network: network, options: options, plan: plan, parent: parent.map { ($0.manifest.tasks, $0.files) },
       samples: samples, threads: self.settings.threads, control: control,
-      loadCheckpoint: { store.checkpoint(of: job.jobID) },
+      loadCheckpoint: { try store.checkpoint(of: job.jobID) },
       saveCheckpoint: { try store.saveCheckpoint($0, of: job.jobID) }, tell: tell,
       warn: { logger.warning("\($0)", metadata: ["job": "\(job.jobID)"]) })
-    let result = try await offPool("fleetloop.training.optimisation") { try optimisation.run() }
+    let result = try await control.insisting(failed: waits) {
+      try await offPool("fleetloop.training.optimisation") { try optimisation.run() }
+    }
     tell(TrainingProgress(state: .registering))
-    let models = try await control.insisting(failed: self.waits(tell)) { try await self.peers.models() }
+    let models = try await control.insisting(failed: self.registryWaits(tell)) {
+      try await self.peers.models()
+    }
     let serial = (models.map(\.serial).max() ?? 0) + 1
     return try await self.register(control, tell, mends: true) {
       // Made each time: its time begins now.
@@ -69,34 +85,33 @@ struct JobPipeline: Sendable {
     keep: @Sendable () async throws -> ModelManifest
   ) async throws -> ModelManifest {
     tell(TrainingProgress(state: .registering))
-    return try await control.insisting(mends: mends, failed: self.waits(tell)) {
+    return try await control.insisting(mends: mends, failed: self.registryWaits(tell)) {
       let manifest = try await keep()
       try await self.shelf.register(manifest.version)
       return manifest
     }
   }
 
-  /// Says why the registry has not got the model yet.
-  private func waits(
+  private func registryWaits(
     _ tell: @escaping @Sendable (TrainingProgress) -> Void
+  ) -> @Sendable (any Error) -> Void {
+    self.waits(tell, .registering, "The registry did not get it yet")
+  }
+
+  /// Says why a job does not get on.
+  private func waits(
+    _ tell: @escaping @Sendable (TrainingProgress) -> Void, _ state: TrainingState, _ what: String
   ) -> @Sendable (any Error) -> Void {
     { error in
       let text = (error as? RPCError)?.message ?? TrainingError.text(error)
-      tell(TrainingProgress(state: .registering, error: "The registry did not get it yet: \(text)"))
+      tell(TrainingProgress(state: state, error: "\(what): \(text)"))
     }
   }
 
   private func load(
     _ job: String, _ query: TrialQuery, _ network: NetworkConfiguration, _ control: JobControl
   ) async throws -> (samples: TrialSamples, snapshot: String, missing: UInt64) {
-    // After a restart the same snapshot: a checkpoint belongs to its data.
-    let snapshot: String
-    if let known = self.store.snapshot(of: job) {
-      snapshot = known
-    } else {
-      snapshot = try await self.peers.snapshot(of: query).snapshotID
-      try self.store.saveSnapshot(snapshot, of: job)
-    }
+    let snapshot = try await self.snapshot(job, query)
     let builder = try DatasetBuilder(
       network: network, folder: self.settings.data, cacheLimit: self.settings.cacheBytes)
     try await self.peers.readTrials(of: snapshot) { event in
@@ -123,6 +138,20 @@ struct JobPipeline: Sendable {
         "missing": "\(missing.count)",
       ])
     return (samples, snapshot, UInt64(missing.count))
+  }
+
+  /// After a restart the same as before: a checkpoint belongs to its data.
+  private func snapshot(_ job: String, _ query: TrialQuery) async throws -> String {
+    do {
+      if let known = try self.store.snapshot(of: job) { return known }
+    } catch {
+      guard [.corrupt, .tooLarge].contains(error.code) else { throw error }
+      self.logger.warning("begins anew with new data", metadata: ["job": "\(job)", "error": "\(error)"])
+    }
+    let snapshot = try await self.peers.snapshot(of: query).snapshotID
+    try self.store.deleteCheckpoint(of: job)
+    try self.store.saveSnapshot(snapshot, of: job)
+    return snapshot
   }
 
   private func manifest(

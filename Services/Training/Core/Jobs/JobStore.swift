@@ -1,11 +1,10 @@
-internal import Artifacts
 internal import Foundation
 internal import Schemas
 internal import ServiceKit
 internal import Storage
 
-/// Jobs on disk, each a folder: `job` (a TrainingJob with its checksum), `snapshot` (its name), `checkpoint`, and `cancelled`
-/// once somebody wants no model. What is written is whole or old.
+/// Jobs on disk, each a folder: `job` (a TrainingJob) and `snapshot` (its name) with their checksums, `checkpoint`, and
+/// `cancelled` once somebody wants no model. What is written is whole or old.
 struct JobStore: Sendable {
   /// Jobs that are remembered; the oldest that have ended are deleted.
   static let maximumJobs = 500
@@ -16,37 +15,41 @@ struct JobStore: Sendable {
 
   let folder: String
   private let vitals: Vitals
+  private let disk: any Disk
   private let lock: FolderLock
 
   /// - Parameter vitals: told of jobs that cannot be read, and whether the disk takes what is written.
   /// - Throws: `StorageError` `.inUse` where another training process owns the folder.
-  init(folder: String, vitals: Vitals) throws {
+  init(folder: String, vitals: Vitals, disk: any Disk = SystemDisk()) throws {
     self.folder = folder
     self.vitals = vitals
+    self.disk = disk
     self.lock = try FolderLock(folder: folder, owner: "training")
   }
 
-  func save(_ job: TrainingJob) throws {
+  // MARK: Jobs
+
+  func save(_ job: TrainingJob) throws(StorageError) {
     let bytes: [UInt8] = job.serializedBytes()
     let path = "\(self.folder)/\(job.jobID)"
     try self.writing { () throws(StorageError) in
-      try SystemDisk().makeFolder(path)
-      try CheckedFile.write(bytes, to: "\(path)/job")
+      try self.disk.makeFolder(path)
+      try CheckedFile.write(bytes, to: "\(path)/job", on: self.disk)
     }
   }
 
   /// Every job, oldest first. One that cannot be read stays as it is.
-  /// - Returns: the jobs, and a sentence about each that cannot be read.
   /// - Throws: `StorageError` where the folder cannot be read.
   func load() throws(StorageError) -> (jobs: [TrainingJob], damages: [String]) {
     var jobs: [TrainingJob] = []
     var damages: [String] = []
-    for name in try SystemDisk().names(in: self.folder).sorted() {
+    for name in try self.disk.names(in: self.folder).sorted() {
       let path = "\(self.folder)/\(name)"
-      guard try SystemDisk().isFolder(path) else { continue }
+      guard try self.disk.isFolder(path) else { continue }
       do {
-        let bytes = try CheckedFile.read("\(path)/job", limit: Self.maximumJobBytes)
-        jobs.append(try TrainingJob(serializedBytes: bytes))
+        let bytes = try CheckedFile.read("\(path)/job", limit: Self.maximumJobBytes, on: self.disk)
+        let job = try TrainingJob(serializedBytes: bytes)
+        jobs.append(job)
       } catch let error as StorageError where error.code == .notFound {
         // A kill came before the job was taken.
       } catch {
@@ -59,51 +62,89 @@ struct JobStore: Sendable {
     return (jobs, damages)
   }
 
+  func delete(_ job: String) { try? FileManager.default.removeItem(atPath: "\(self.folder)/\(job)") }
+
+  // MARK: Cancellation
+
   /// Keeps that nobody wants a job's model.
-  func cancel(_ job: String) throws {
+  func cancel(_ job: String) throws(StorageError) {
+    let path = "\(self.folder)/\(job)/cancelled"
     try self.writing { () throws(StorageError) in
-      try DurableFile.write([UInt8](), to: "\(self.folder)/\(job)/cancelled")
+      try DurableFile.write([UInt8](), to: path, on: self.disk)
     }
   }
 
-  func isCancelled(_ job: String) -> Bool {
-    FileManager.default.fileExists(atPath: "\(self.folder)/\(job)/cancelled")
+  func isCancelled(_ job: String) throws(StorageError) -> Bool {
+    try self.disk.size(of: "\(self.folder)/\(job)/cancelled") != nil
   }
+
+  // MARK: What a job learns
+
+  func saveSnapshot(_ name: String, of job: String) throws(StorageError) {
+    try self.writing { () throws(StorageError) in
+      try CheckedFile.write(Array(name.utf8), to: "\(self.folder)/\(job)/snapshot", on: self.disk)
+    }
+  }
+
+  /// - Returns: nil where none was saved.
+  /// - Throws: `StorageError` `.corrupt` where its name is lost.
+  func snapshot(of job: String) throws(StorageError) -> String? {
+    let path = "\(self.folder)/\(job)/snapshot"
+    do throws(StorageError) {
+      return String(decoding: try CheckedFile.read(path, limit: 1 << 10, on: self.disk), as: UTF8.self)
+    } catch {
+      if error.code == .notFound { return nil }
+      // One of before there were checksums is shorter than the line of one.
+      guard error.code == .corrupt, let bytes = try? DurableFile.read(path, limit: 64, on: self.disk),
+        !bytes.isEmpty
+      else { throw error }
+      return String(decoding: bytes, as: UTF8.self)
+    }
+  }
+
+  func saveCheckpoint(_ bytes: [UInt8], of job: String) throws(StorageError) {
+    try self.writing { () throws(StorageError) in
+      try DurableFile.write(bytes, to: self.checkpoint(job), on: self.disk)
+    }
+  }
+
+  /// - Returns: nil where none was saved.
+  func checkpoint(of job: String) throws(StorageError) -> [UInt8]? {
+    do throws(StorageError) {
+      return try DurableFile.read(
+        self.checkpoint(job), limit: Self.maximumCheckpointBytes, on: self.disk)
+    } catch {
+      guard error.code == .notFound else { throw error }
+      return nil
+    }
+  }
+
+  /// Whether a job has learned something; where the disk does not say so, it may have.
+  func hasCheckpoint(_ job: String) -> Bool {
+    do throws(StorageError) {
+      return try self.disk.size(of: self.checkpoint(job)) != nil
+    } catch {
+      return true
+    }
+  }
+
+  func deleteCheckpoint(of job: String) throws(StorageError) {
+    try self.disk.remove(self.checkpoint(job))
+  }
+
+  private func checkpoint(_ job: String) -> String { "\(self.folder)/\(job)/checkpoint" }
+
+  // MARK: How the disk does
+
+  private static let part = "job store"
 
   private func writing(_ body: () throws(StorageError) -> Void) throws(StorageError) {
     do throws(StorageError) {
       try body()
-      self.vitals.recover("job store")
+      self.vitals.recover(Self.part)
     } catch {
-      self.vitals.fail("job store", error.message)
+      self.vitals.fail(Self.part, error.message)
       throw error
     }
   }
-
-  func saveSnapshot(_ name: String, of job: String) throws {
-    try self.writing { () throws(StorageError) in
-      try DurableFile.write(Array(name.utf8), to: "\(self.folder)/\(job)/snapshot")
-    }
-  }
-
-  func snapshot(of job: String) -> String? {
-    (try? DurableFile.read("\(self.folder)/\(job)/snapshot", limit: 1 << 10))
-      .map { String(decoding: $0, as: UTF8.self) }
-  }
-
-  func saveCheckpoint(_ bytes: [UInt8], of job: String) throws {
-    try self.writing { () throws(StorageError) in
-      try DurableFile.write(bytes, to: "\(self.folder)/\(job)/checkpoint")
-    }
-  }
-
-  func checkpoint(of job: String) -> [UInt8]? {
-    try? DurableFile.read("\(self.folder)/\(job)/checkpoint", limit: Self.maximumCheckpointBytes)
-  }
-
-  func deleteCheckpoint(of job: String) {
-    try? FileManager.default.removeItem(atPath: "\(self.folder)/\(job)/checkpoint")
-  }
-
-  func delete(_ job: String) { try? FileManager.default.removeItem(atPath: "\(self.folder)/\(job)") }
 }

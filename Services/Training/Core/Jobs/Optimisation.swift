@@ -30,12 +30,13 @@ struct Optimisation: Sendable {
   /// Threads within one operation.
   var threads: Int
   var control: JobControl
-  var loadCheckpoint: @Sendable () -> [UInt8]?
+  var loadCheckpoint: @Sendable () throws -> [UInt8]?
   var saveCheckpoint: @Sendable ([UInt8]) throws -> Void
   var tell: @Sendable (TrainingProgress) -> Void
   /// Something that an operator may want to know.
   var warn: @Sendable (String) -> Void
 
+  /// - Throws: what ``loadCheckpoint`` does where the disk may give the checkpoint later; why nothing can be learned.
   func run() throws -> Result {
     Torch.useThreads(self.threads)
     let (training, validation) = self.samples.split(
@@ -97,11 +98,11 @@ struct Optimisation: Sendable {
         network: network, options: self.options, firstLearningTask: self.plan.firstLearningTask)
     }
     let learner = try fresh()
-    guard let checkpoint = self.loadCheckpoint() else { return learner }
     do {
+      guard let checkpoint = try self.loadCheckpoint() else { return learner }
       try learner.restore(checkpoint)
       return learner
-    } catch {
+    } catch let error where !JobControl.mayPass(error) {
       // A checkpoint that is no good costs time, not the job.
       self.warn("starting over: \(error)")
       return try fresh()

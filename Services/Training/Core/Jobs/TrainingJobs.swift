@@ -212,7 +212,6 @@ package actor TrainingJobs: Service {
   private func perform(_ id: String) async {
     guard let job = self.jobs[id] else { return }
     let control = JobControl()
-    if self.store.isCancelled(id) { control.request(.cancelled) }
     let (progress, continuation) = AsyncStream.makeStream(
       of: TrainingProgress.self, bufferingPolicy: .bufferingNewest(64))
     let pipeline = self.pipeline
@@ -255,7 +254,7 @@ package actor TrainingJobs: Service {
     }
     self.metrics.increment(
       "training_jobs_total", labels: ["state": "\(self.jobs[id]?.progress?.state ?? .unspecified)"])
-    self.store.deleteCheckpoint(of: id)
+    try? self.store.deleteCheckpoint(of: id)
   }
 
   /// A registry may have taken the model whose job was cancelled before it could say so.

@@ -1,0 +1,92 @@
+import Foundation
+import GRPCCore
+import Schemas
+import ServiceKit
+import Storage
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import TrainingCore
+
+/// What a disk takes, gives and loses of jobs, and that a restart costs nothing of what one has learned.
+@Suite("Training jobs and their disk", .timeLimit(.minutes(2)))
+struct JobDiskTests {
+  private let suite: TrainingJobsTests
+  private let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))
+  private var jobs: String { "\(self.suite.folder.path)/data/jobs" }
+
+  init() throws { self.suite = try TrainingJobsTests() }
+
+  private func until(_ condition: () async throws -> Bool) async throws {
+    while try await !condition() { try await Task.sleep(for: .milliseconds(10)) }
+  }
+
+  private func request(_ version: String = "v1", steps: UInt32 = 2) -> StartTrainingRequest {
+    self.suite.request(.pretrain, version, steps: steps)
+  }
+
+  /// The folder of a job that has learned something when its process ended.
+  private func interrupt() async throws -> String {
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await client.startTraining(self.request(steps: 600))
+      try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
+        for try await progress in response.messages where progress.state == .running { break }
+      }
+    }
+    let names = try FileManager.default.contentsOfDirectory(atPath: self.jobs)
+    let folder = "\(self.jobs)/\(try #require(names.first { $0.hasSuffix("-v1") }))"
+    #expect(FileManager.default.fileExists(atPath: "\(folder)/checkpoint"))
+    return folder
+  }
+
+  // MARK: What was learned
+
+  @Test func `a job that has learned waits for data that it does not get after a restart`() async throws {
+    _ = try await self.interrupt()
+    self.ingest.refusals.withLock { $0 = [.failedPrecondition, .internalError] }
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await self.suite.finish(client, client.listJobs(.init()).jobs[0])
+      #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
+    }
+    #expect(self.ingest.refusals.withLock { $0.isEmpty })
+    #expect(self.ingest.queries.withLock { $0.count } == 1)
+  }
+
+  @Test(arguments: ["snapshot", "checkpoint"])
+  func `what a disk does not give of a job is not taken for missing`(_ name: String) async throws {
+    let folder = try await self.interrupt()
+    let file = "\(folder)/\(name)"
+    try FileManager.default.moveItem(atPath: file, toPath: "\(file)-away")
+    try FileManager.default.createDirectory(atPath: file, withIntermediateDirectories: false)
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await client.listJobs(.init()).jobs[0]
+      let states = Mutex<[TrainingState]>([])
+      try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
+        for try await progress in response.messages {
+          if progress.error.contains(file) { break }
+          states.withLock { $0.append(progress.state) }
+        }
+      }
+      #expect(!states.withLock { $0.contains(.done) || $0.contains(.failed) })
+      try FileManager.default.removeItem(atPath: file)
+      try FileManager.default.moveItem(atPath: "\(file)-away", toPath: file)
+      let ended = try await self.suite.finish(client, job)
+      #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
+    }
+    #expect(self.ingest.queries.withLock { $0.count } == 1)
+  }
+
+  @Test func `what was learned from data that nobody can name any more is learned anew`() async throws {
+    let folder = try await self.interrupt()
+    var bytes = try DurableFile.read("\(folder)/snapshot", limit: 1 << 10)
+    bytes[bytes.count - 1] ^= 1
+    try DurableFile.write(bytes, to: "\(folder)/snapshot")
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await self.suite.finish(client, client.listJobs(.init()).jobs[0])
+      #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
+      #expect(job.manifest?.datasetSnapshot == "tasks:")
+    }
+    #expect(self.ingest.queries.withLock { $0.count } == 2)
+  }
+}
