@@ -89,4 +89,45 @@ struct JobDiskTests {
     }
     #expect(self.ingest.queries.withLock { $0.count } == 2)
   }
+
+  // MARK: What a disk refuses
+
+  @Test func `a refused job does not run after a restart, whatever of it was written`() async throws {
+    let disk = FailingDisk()
+    var count = 0
+    let failures = Mutex(0)
+    repeat {
+      let (version, after) = ("v\(count)", count)
+      try await self.suite.withTraining(self.ingest, disk: disk) { client, _ in
+        disk.fail(after: after)
+        do { _ = try await client.startTraining(self.request(version)) } catch let error as RPCError {
+          #expect(error.code == .internalError && error.message.contains("disk is full"), "\(error)")
+          failures.withLock { $0 += 1 }
+          let names = try FileManager.default.contentsOfDirectory(atPath: self.jobs)
+          #expect(!names.contains { $0.hasSuffix("-\(version)") }, "after \(after) operations")
+        }
+      }
+      count += 1
+    } while failures.withLock { $0 } == count
+    #expect(count > 5, "each operation failed once")
+  }
+
+  @Test func `a cancellation that failed ends no job that waits`() async throws {
+    let disk = FailingDisk()
+    try await self.suite.withTraining(self.ingest, disk: disk) { client, registry in
+      registry.refusals.withLock { $0 = [.silence] }
+      let first = try await client.startTraining(self.request())
+      let waiting = try await client.startTraining(self.request("v2"))
+      try await self.until { registry.attempts.withLock { $0 } > 0 }
+      // Created, written, synced and renamed: only the folder's sync fails.
+      disk.fail(after: 4)
+      let error = await #expect(throws: RPCError.self) {
+        try await client.cancelJob(CancelJobRequest(jobID: waiting.jobID))
+      }
+      #expect(error?.message.contains("goes on") == true, "\(error as Any)")
+      _ = try await client.cancelJob(CancelJobRequest(jobID: first.jobID))
+      let ended = try await self.suite.finish(client, waiting)
+      #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
+    }
+  }
 }

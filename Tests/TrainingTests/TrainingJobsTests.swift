@@ -6,6 +6,7 @@ import Logging
 import Policy
 import Schemas
 import ServiceKit
+import Storage
 import Synchronization
 import TestSupport
 import Testing
@@ -28,7 +29,7 @@ import Testing
 
   /// Starts ingest, registry and training, and ends them after `body`.
   func withTraining(
-    _ ingest: FakeIngest, data: String = "data", vitals: Vitals = Vitals(),
+    _ ingest: FakeIngest, data: String = "data", vitals: Vitals = Vitals(), disk: any Disk = SystemDisk(),
     body: @escaping @Sendable (Client, FakeRegistry) async throws -> Void
   ) async throws {
     let registry = try FakeRegistry(folder: "\(self.folder.path)/registry-\(data)", trust: self.trust)
@@ -40,7 +41,7 @@ import Testing
         ingest: IngestService.Client(wrapping: client),
         registry: ModelRegistryService.Client(wrapping: client)),
       metrics: MetricsRegistry(), vitals: vitals,
-      logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
+      logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }), disk: disk,
       publish: { _ in })
     let server = GRPCServer(
       transport: try ZeroMQServerTransport(bind: endpoint),
@@ -277,7 +278,10 @@ import Testing
     try await self.withTraining(FakeIngest([]), vitals: vitals) { client, _ in
       try FileManager.default.moveItem(atPath: jobs, toPath: "\(jobs)-away")
       try Data().write(to: URL(filePath: jobs))
-      await #expect(throws: RPCError.self) { try await client.startTraining(self.request(.pretrain, "v1")) }
+      let error = await #expect(throws: RPCError.self) {
+        try await client.startTraining(self.request(.pretrain, "v1"))
+      }
+      #expect(error?.code == .internalError && error?.message.contains(jobs) == true, "\(error as Any)")
       #expect(vitals.broken.map(\.part) == ["job store"])
       try FileManager.default.removeItem(atPath: jobs)
       try FileManager.default.moveItem(atPath: "\(jobs)-away", toPath: jobs)

@@ -69,8 +69,13 @@ struct JobStore: Sendable {
   /// Keeps that nobody wants a job's model.
   func cancel(_ job: String) throws(StorageError) {
     let path = "\(self.folder)/\(job)/cancelled"
+    let wasThere = try self.isCancelled(job)
     try self.writing { () throws(StorageError) in
-      try DurableFile.write([UInt8](), to: path, on: self.disk)
+      do throws(StorageError) { try DurableFile.write([UInt8](), to: path, on: self.disk) } catch {
+        // It stands where only the folder's sync failed, and would end a job that is said to go on.
+        if !wasThere { try? self.disk.remove(path) }
+        throw error
+      }
     }
   }
 

@@ -5,6 +5,7 @@ internal import Policy
 package import Schemas
 package import ServiceKit
 import ServiceLifecycle
+package import Storage
 
 /// Every job: those that wait, the one that runs, those that have ended. One runs at a time; all survive a restart.
 package actor TrainingJobs: Service {
@@ -30,14 +31,15 @@ package actor TrainingJobs: Service {
 
   /// - Parameters:
   ///   - vitals: told of jobs that cannot be read, and of a disk that takes none.
+  ///   - disk: keeps jobs.
   ///   - publish: tells the fleet about progress; must not wait long.
   /// - Throws: ``Artifacts/ArtifactError`` where the folder or the key cannot be used.
   package init(
     settings: TrainingSettings.Values, peers: Peers, metrics: MetricsRegistry, vitals: Vitals,
-    logger: Logger,
+    logger: Logger, disk: any Disk = SystemDisk(),
     publish: @escaping @Sendable (TrainingProgress) async -> Void
   ) throws {
-    let store = try JobStore(folder: "\(settings.data)/jobs", vitals: vitals)
+    let store = try JobStore(folder: "\(settings.data)/jobs", vitals: vitals, disk: disk)
     let shelf = try ModelShelf(
       folder: "\(settings.data)/models", key: SigningKey.loadOrCreate(at: settings.key), peers: peers)
     self.store = store
@@ -80,7 +82,11 @@ package actor TrainingJobs: Service {
     let progress = TrainingProgress(
       jobID: id, version: request.version, state: .queued, validationLoss: .nan)
     let job = TrainingJob(jobID: id, request: request, progress: progress)
-    try self.store.save(job)
+    do { try self.store.save(job) } catch {
+      // It stands where only a folder's sync failed, and would run after a restart.
+      self.store.delete(id)
+      throw TrainingError(.storage, "The job cannot be kept.", cause: error)
+    }
     self.jobs[id] = job
     self.waiting.append(id)
     self.forgetOldJobs()
