@@ -17,6 +17,13 @@ public struct ArtifactStore: Sendable {
     try ArtifactFiles.makeFolder("\(folder)/manifests")
   }
 
+  /// Deletes what a crash left of writing. Call it before anybody writes here; what stays is only in nobody's way.
+  public func removeLeftovers() {
+    for part in ["objects", "manifests"] {
+      _ = try? DurableFile.removeLeftovers(in: "\(self.folder)/\(part)")
+    }
+  }
+
   // MARK: Files
 
   /// Stores one file. Storing it again does nothing, unless the disk damaged it.

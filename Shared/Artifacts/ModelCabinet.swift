@@ -1,5 +1,4 @@
 public import Schemas
-internal import Storage
 
 /// The models that a machine keeps: fetched once, verified whenever they are opened, and mended when the disk damaged them.
 ///
@@ -40,10 +39,7 @@ public actor ModelCabinet {
     self.kept = kept
     self.executor = executor
     self.makeTrust = trust
-    for part in ["objects", "manifests"] {
-      // What is left of an interrupted write is of no use, nor is it in the way.
-      _ = try? DurableFile.removeLeftovers(in: "\(folder)/\(part)")
-    }
+    self.store.removeLeftovers()
   }
 
   /// A version from this disk alone.

@@ -40,6 +40,12 @@ struct JobDiskTests {
     return folder
   }
 
+  private func state(of folder: String, _ state: TrainingState) throws {
+    var job = try TrainingJob(serializedBytes: CheckedFile.read("\(folder)/job", limit: 1 << 20))
+    job.progress?.state = state
+    try CheckedFile.write(job.serializedBytes(), to: "\(folder)/job")
+  }
+
   // MARK: What was learned
 
   @Test func `a job that has learned waits for data that it does not get after a restart`() async throws {
@@ -128,6 +134,25 @@ struct JobDiskTests {
       _ = try await client.cancelJob(CancelJobRequest(jobID: first.jobID))
       let ended = try await self.suite.finish(client, waiting)
       #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
+    }
+  }
+
+  // MARK: What is told
+
+  @Test func `what kills left of writing goes at the next start`() async throws {
+    let folder = try await self.interrupt()
+    try self.state(of: folder, .cancelled)
+    let models = "\(self.suite.folder.path)/data/models"
+    let leftovers = [
+      "\(folder)/checkpoint.1.partial", "\(models)/objects/1.partial", "\(models)/manifests/1.partial",
+    ]
+    for path in leftovers { try DurableFile.write([], to: path) }
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let known = try await client.listJobs(.init()).jobs
+      #expect(known.count == 1)
+      for path in leftovers + ["\(folder)/checkpoint"] {
+        #expect(!FileManager.default.fileExists(atPath: path), "\(path)")
+      }
     }
   }
 }

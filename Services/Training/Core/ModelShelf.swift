@@ -22,6 +22,7 @@ actor ModelShelf {
     self.key = key
     self.trust = ModelTrust(keys: [key.verificationKey])
     self.peers = peers
+    self.store.removeLeftovers()
   }
 
   /// A parent's manifest and files, from here or the registry, verified.

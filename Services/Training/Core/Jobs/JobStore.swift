@@ -38,7 +38,7 @@ struct JobStore: Sendable {
     }
   }
 
-  /// Every job, oldest first. One that cannot be read stays as it is.
+  /// Every job, oldest first, rid of what kills left of writing. One that cannot be read stays as it is.
   /// - Throws: `StorageError` where the folder cannot be read.
   func load() throws(StorageError) -> (jobs: [TrainingJob], damages: [String]) {
     var jobs: [TrainingJob] = []
@@ -46,10 +46,12 @@ struct JobStore: Sendable {
     for name in try self.disk.names(in: self.folder).sorted() {
       let path = "\(self.folder)/\(name)"
       guard try self.disk.isFolder(path) else { continue }
+      _ = try? DurableFile.removeLeftovers(in: path, on: self.disk)
       do {
         let bytes = try CheckedFile.read("\(path)/job", limit: Self.maximumJobBytes, on: self.disk)
         let job = try TrainingJob(serializedBytes: bytes)
         jobs.append(job)
+        if job.hasEnded { try? self.deleteCheckpoint(of: name) }
       } catch let error as StorageError where error.code == .notFound {
         // A kill came before the job was taken.
       } catch {
