@@ -40,6 +40,14 @@ public enum DurableFile {
     return try file.read(at: 0, count: size)
   }
 
+  /// Writes and deletes a file, to see whether a folder takes one again.
+  /// - Throws: ``StorageError`` as ``write(_:to:mode:on:)`` does.
+  public static func probe(_ folder: String, on disk: any Disk = SystemDisk()) throws(StorageError) {
+    let path = "\(folder)/probe.partial"
+    try Self.write([UInt8](repeating: 0, count: 4_096), to: path, on: disk)
+    try disk.remove(path)
+  }
+
   /// Deletes what a crash left of writing files in a folder. Call it before anybody writes there.
   /// - Returns: what the disk does not let go, and why. It takes room and does no other harm, where nobody takes it for
   ///   something else; see ``isLeftover(_:)``.

@@ -96,6 +96,23 @@ struct JobDiskTests {
     #expect(self.ingest.queries.withLock { $0.count } == 2)
   }
 
+  @Test func `a file of before there were checksums is read`() async throws {
+    let folder = try await self.interrupt()
+    for name in ["job", "snapshot"] {
+      try DurableFile.write(
+        CheckedFile.read("\(folder)/\(name)", limit: 1 << 20), to: "\(folder)/\(name)")
+    }
+    let vitals = Vitals()
+    try await self.suite.withTraining(self.ingest, vitals: vitals) { client, _ in
+      #expect(vitals.broken.isEmpty)
+      let known = try #require(try await client.listJobs(.init()).jobs.first)
+      let job = try await self.suite.finish(client, known)
+      #expect(job.progress?.state == .done, "\(job.progress?.error ?? "")")
+    }
+    #expect(self.ingest.queries.withLock { $0.count } == 1)
+    _ = try CheckedFile.read("\(folder)/job", limit: 1 << 20)
+  }
+
   // MARK: What a disk refuses
 
   @Test func `a refused job does not run after a restart, whatever of it was written`() async throws {
@@ -138,6 +155,43 @@ struct JobDiskTests {
   }
 
   // MARK: What is told
+
+  @Test func `a disk that refused a job's last word is tried again, and it is told until it takes it`()
+    async throws
+  {
+    let (vitals, disk) = (Vitals(), FailingDisk())
+    try await self.suite.withTraining(self.ingest, vitals: vitals, disk: disk) { client, registry in
+      registry.refusals.withLock { $0 = [.code(.resourceExhausted)] }
+      let job = try await client.startTraining(self.request())
+      try await self.until { registry.attempts.withLock { $0 } > 0 }
+      disk.refusesAll = true
+      let ended = try await self.suite.finish(client, job)
+      #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
+      #expect(vitals.broken.map(\.part) == ["job store"])
+      disk.refusesAll = false
+      try await self.until { vitals.broken.isEmpty }
+      let file = "\(self.jobs)/\(job.jobID)/job"
+      #expect(
+        try TrainingJob(serializedBytes: CheckedFile.read(file, limit: 1 << 20)).progress?.state == .done)
+      // What was refused as a whole leaves nothing to be tried again.
+      disk.refusesAll = true
+      await #expect(throws: RPCError.self) { try await client.startTraining(self.request("v2")) }
+      #expect(vitals.broken.map(\.part) == ["job store"])
+      disk.refusesAll = false
+      try await self.until { vitals.broken.isEmpty }
+    }
+  }
+
+  @Test func `a damaged job is told until its folder is deleted`() async throws {
+    let folder = try await self.interrupt()
+    try DurableFile.write([], to: "\(folder)/job")
+    let vitals = Vitals()
+    try await self.suite.withTraining(self.ingest, vitals: vitals) { _, _ in
+      #expect(vitals.broken.map(\.part) == ["jobs"])
+      try FileManager.default.removeItem(atPath: folder)
+      try await self.until { vitals.broken.isEmpty }
+    }
+  }
 
   @Test func `what kills left of writing goes at the next start`() async throws {
     let folder = try await self.interrupt()

@@ -13,6 +13,14 @@ struct JobStore: Sendable {
 
   private static let maximumJobBytes = 4 << 20
 
+  /// A job that cannot be read.
+  struct Damage {
+    /// Its folder, which stays as it is.
+    var folder: String
+    /// What is wrong, and what to do.
+    var text: String
+  }
+
   let folder: String
   private let vitals: Vitals
   private let disk: any Disk
@@ -40,28 +48,44 @@ struct JobStore: Sendable {
 
   /// Every job, oldest first, rid of what kills left of writing. One that cannot be read stays as it is.
   /// - Throws: `StorageError` where the folder cannot be read.
-  func load() throws(StorageError) -> (jobs: [TrainingJob], damages: [String]) {
+  func load() throws(StorageError) -> (jobs: [TrainingJob], damages: [Damage]) {
     var jobs: [TrainingJob] = []
-    var damages: [String] = []
+    var damages: [Damage] = []
     for name in try self.disk.names(in: self.folder).sorted() {
       let path = "\(self.folder)/\(name)"
       guard try self.disk.isFolder(path) else { continue }
       _ = try? DurableFile.removeLeftovers(in: path, on: self.disk)
       do {
-        let bytes = try CheckedFile.read("\(path)/job", limit: Self.maximumJobBytes, on: self.disk)
-        let job = try TrainingJob(serializedBytes: bytes)
+        let job = try self.read(name)
         jobs.append(job)
         if job.hasEnded { try? self.deleteCheckpoint(of: name) }
       } catch let error as StorageError where error.code == .notFound {
         // A kill came before the job was taken.
       } catch {
         damages.append(
-          "The job in \(path) cannot be read (\(error)). Training goes on without it and leaves it as it is: mend or "
-            + "delete that folder, then start training again.")
+          Damage(
+            folder: path,
+            text: "The job in \(path) cannot be read (\(error)). Training goes on without it and leaves "
+              + "it as it is: mend or delete that folder, then start training again."))
       }
     }
-    self.vitals.hold("jobs", damages)
     return (jobs, damages)
+  }
+
+  private func read(_ name: String) throws -> TrainingJob {
+    let path = "\(self.folder)/\(name)/job"
+    do {
+      let bytes = try CheckedFile.read(path, limit: Self.maximumJobBytes, on: self.disk)
+      return try TrainingJob(serializedBytes: bytes)
+    } catch let error as StorageError where error.code == .corrupt {
+      // One of before there were checksums begins with the key of its id, from which no hexadecimal digit is one bit away.
+      let bytes = try DurableFile.read(path, limit: Self.maximumJobBytes, on: self.disk)
+      guard bytes.first == 0x0A, let job = try? TrainingJob(serializedBytes: bytes), job.jobID == name else {
+        throw error
+      }
+      try? self.save(job)
+      return job
+    }
   }
 
   func delete(_ job: String) { try? FileManager.default.removeItem(atPath: "\(self.folder)/\(job)") }
@@ -153,5 +177,16 @@ struct JobStore: Sendable {
       self.vitals.fail(Self.part, error.message)
       throw error
     }
+  }
+
+  /// Looks whether a disk that took something not takes files again.
+  func probe() {
+    guard self.vitals.broken.contains(where: { $0.part == Self.part }) else { return }
+    try? self.writing { () throws(StorageError) in try DurableFile.probe(self.folder, on: self.disk) }
+  }
+
+  /// Tells of damaged jobs until who looked at them has deleted them; what was mended is read at the next start.
+  func tell(_ damages: [Damage]) {
+    self.vitals.hold("jobs", damages.filter { (try? self.disk.isFolder($0.folder)) != false }.map(\.text))
   }
 }

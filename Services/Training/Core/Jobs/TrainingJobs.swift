@@ -11,6 +11,8 @@ package import Storage
 package actor TrainingJobs: Service {
   /// Jobs that may wait.
   static let maximumWaiting = 32
+  /// Between looks at what the disk did not take or give.
+  static let lookInterval: Duration = .seconds(5)
 
   private let store: JobStore
   private let shelf: ModelShelf
@@ -21,6 +23,10 @@ package actor TrainingJobs: Service {
   private let logger: Logger
   /// In the order of their ids, which begin with their time.
   private var jobs: [String: TrainingJob] = [:]
+  /// Jobs whose last state the disk did not take.
+  private var unsaved: Set<String> = []
+  /// Jobs that could not be read at the start.
+  private let damages: [JobStore.Damage]
   private var waiting: [String] = []
   private var running: (id: String, stop: @Sendable (JobControl.Stop) -> Void)?
   private var isEnding = false
@@ -53,7 +59,9 @@ package actor TrainingJobs: Service {
     self.outbox = (words, put)
     self.pipeline = JobPipeline(peers: peers, shelf: shelf, store: store, settings: settings, logger: logger)
     let (jobs, damages) = try store.load()
-    for damage in damages { logger.error("damaged job", metadata: ["error": "\(damage)"]) }
+    self.damages = damages
+    store.tell(damages)
+    for damage in damages { logger.error("damaged job", metadata: ["error": "\(damage.text)"]) }
     for job in jobs {
       self.jobs[job.jobID] = job
       if !job.hasEnded { self.waiting.append(job.jobID) }
@@ -188,6 +196,7 @@ package actor TrainingJobs: Service {
   package func run() async throws {
     let (publish, words) = (self.publish, self.outbox.words)
     async let telling: Void = { for await word in words { await publish(word) } }()
+    async let _: Void = self.lookAfterDisk()
     await withTaskCancellationOrGracefulShutdownHandler {
       while !self.isEnding {
         guard !self.waiting.isEmpty else {
@@ -201,6 +210,15 @@ package actor TrainingJobs: Service {
       Task { await self.end() }
     }
     await telling
+  }
+
+  private func lookAfterDisk() async {
+    while (try? await Task.sleep(for: Self.lookInterval)) != nil {
+      // No job's state may change for hours, nor another be started.
+      for id in self.unsaved { self.save(id) }
+      if self.unsaved.isEmpty { self.store.probe() }
+      self.store.tell(self.damages)
+    }
   }
 
   private func end() {
@@ -298,13 +316,7 @@ package actor TrainingJobs: Service {
     let changed = job.progress?.state != progress.state
     job.progress = progress
     self.jobs[id] = job
-    if changed {
-      do {
-        try self.store.save(job)
-      } catch {
-        self.logger.error("cannot save a job", metadata: ["job": "\(id)", "error": "\(error)"])
-      }
-    }
+    if changed { self.save(id) }
     self.metrics.set("training_loss", to: progress.trainLoss)
     self.metrics.set("training_samples_per_second", to: progress.samplesPerSecond)
     for watcher in (self.watchers[id] ?? [:]).values { watcher.yield(progress) }
@@ -314,10 +326,24 @@ package actor TrainingJobs: Service {
     self.outbox.put.yield(progress)
   }
 
+  private func save(_ id: String) {
+    guard let job = self.jobs[id] else { return }
+    do {
+      try self.store.save(job)
+      self.unsaved.remove(id)
+    } catch {
+      // Said once, however often it is tried.
+      if self.unsaved.insert(id).inserted {
+        self.logger.error("cannot save a job", metadata: ["job": "\(id)", "error": "\(error)"])
+      }
+    }
+  }
+
   private func forgetOldJobs() {
     let ended = self.list().filter(\.hasEnded)
     for job in ended.prefix(max(0, self.jobs.count - JobStore.maximumJobs)) {
       self.jobs[job.jobID] = nil
+      self.unsaved.remove(job.jobID)
       self.store.delete(job.jobID)
     }
   }
