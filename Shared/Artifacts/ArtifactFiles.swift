@@ -26,6 +26,10 @@ enum ArtifactFiles {
     do throws(StorageError) { return try file.read(at: offset, count: count) } catch { throw .of(error) }
   }
 
+  static func probe(_ folder: String) throws(ArtifactError) {
+    do throws(StorageError) { try DurableFile.probe(folder) } catch { throw .of(error) }
+  }
+
   static func makeFolder(_ path: String) throws(ArtifactError) {
     do throws(StorageError) { try SystemDisk().makeFolder(path) } catch { throw .of(error) }
   }

@@ -24,6 +24,11 @@ public struct ArtifactStore: Sendable {
     }
   }
 
+  /// Looks whether the disk takes files.
+  func probe() throws(ArtifactError) {
+    for part in ["objects", "manifests"] { try ArtifactFiles.probe("\(self.folder)/\(part)") }
+  }
+
   // MARK: Files
 
   /// Stores one file. Storing it again does nothing, unless the disk damaged it.

@@ -77,6 +77,10 @@ public actor ModelCabinet {
     return model
   }
 
+  /// Looks whether the disk takes files.
+  /// - Throws: ``ArtifactError`` `.diskFull` or `.fileSystem`.
+  public func probe() throws(ArtifactError) { try self.store.probe() }
+
   /// Manifests of the versions on this disk that are trusted.
   public func manifests() throws -> [ModelManifest] {
     let trust = try self.makeTrust()

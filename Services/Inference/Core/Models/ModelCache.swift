@@ -45,7 +45,7 @@ package final class ModelCache: Sendable {
   }
 
   private let state = Mutex(State())
-  private let disk: ModelDisk
+  let disk: ModelDisk
   private let capacity: Int
 
   /// - Parameter capacity: versions in memory, at least 1.

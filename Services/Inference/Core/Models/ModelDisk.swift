@@ -12,6 +12,8 @@ package actor ModelDisk {
   private let executor = QueueExecutor(label: "fleetloop.inference.models")
   package nonisolated var unownedExecutor: UnownedSerialExecutor { self.executor.asUnownedSerialExecutor() }
 
+  private static let part = "models"
+
   private let cabinet: ModelCabinet
   private let source: ModelSource
   private let vitals: Vitals
@@ -49,17 +51,21 @@ package actor ModelDisk {
 
   private func fetch(_ version: String, _ named: [UInt8]) async throws -> ModelCabinet.Model {
     do {
-      let model = try await self.cabinet.model(
+      return try await self.cabinet.model(
         version,
         rule: { manifest, sha256 throws(ArtifactError) in
           try manifest.requireContent(sha256, named: named)
         }, from: self.source.fetch)
-      self.vitals.recover("models")
-      return model
     } catch let error as ArtifactError where [.diskFull, .fileSystem].contains(error.code) {
-      self.vitals.fail("models", error.message)
+      self.vitals.fail(Self.part, error.message)
       throw error
     }
+  }
+
+  /// Looks whether a disk that kept no model takes files again: nobody may ask for a model for hours.
+  func probe() async {
+    guard self.vitals.broken.contains(where: { $0.part == Self.part }) else { return }
+    if (try? await self.cabinet.probe()) != nil { self.vitals.recover(Self.part) }
   }
 
   private func newest() async throws -> String {

@@ -25,11 +25,12 @@ package final class Inference: Service {
     self.logger = logger
   }
 
-  /// Keeps the quantiles among the metrics current until the service ends.
+  /// Keeps the quantiles among the metrics, and what is said of the disk, current until the service ends.
   package func run() async throws {
     try? await cancelWhenGracefulShutdown {
       while true {
         self.publishQuantiles()
+        await self.models.disk.probe()
         try await Task.sleep(for: .seconds(5))
       }
     }
