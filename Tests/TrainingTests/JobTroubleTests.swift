@@ -2,6 +2,7 @@ import Artifacts
 import Foundation
 import GRPCCore
 import Schemas
+import ServiceKit
 import Storage
 import Synchronization
 import TestSupport
@@ -78,20 +79,20 @@ struct JobTroubleTests {
     registry.refusals.withLock { $0 = [] }
   }
 
-  @Test func `a disk that takes no checkpoint costs no job`() async throws {
-    try await self.suite.withTraining(self.ingest) { client, _ in
-      let job = try await client.startTraining(self.request(steps: 600))
+  @Test func `a disk that takes no checkpoint is told and costs no job`() async throws {
+    let (vitals, disk) = (Vitals(), FailingDisk())
+    try await self.suite.withTraining(self.ingest, vitals: vitals, disk: disk) { client, _ in
+      let job = try await client.startTraining(self.request(steps: 3_000))
       try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
         for try await progress in response.messages where progress.state == .running { break }
       }
-      let checkpoint = "\(self.folder)/jobs/\(job.jobID)/checkpoint"
-      // Nothing can be renamed to a folder that has something in it. The next checkpoint may come before the folder does.
+      disk.refusesAll = true
       try await self.until {
-        try? FileManager.default.removeItem(atPath: checkpoint)
-        try? FileManager.default.createDirectory(
-          atPath: "\(checkpoint)/full", withIntermediateDirectories: true)
-        return FileManager.default.fileExists(atPath: "\(checkpoint)/full")
+        let hasEnded = try await client.getJob(GetJobRequest(jobID: job.jobID)).hasEnded
+        return hasEnded || vitals.broken.map(\.part) == ["job store"]
       }
+      #expect(try await client.getJob(GetJobRequest(jobID: job.jobID)).progress?.state == .running)
+      disk.refusesAll = false
       let ended = try await self.suite.finish(client, job)
       #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
     }

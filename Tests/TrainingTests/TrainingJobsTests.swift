@@ -221,20 +221,21 @@ import Testing
   @Test func `a job that was cancelled stays so after kill -9, and leaves its version no model`() async throws
   {
     let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))
-    let folder = self.folder.path
+    let path = Mutex("")
     try await self.withTraining(ingest) { client, registry in
       registry.refusals.withLock { $0 = [.silence] }
       let job = try await client.startTraining(self.request(.pretrain, "v1", steps: 2))
+      path.withLock { $0 = "\(self.folder.path)/data/jobs/\(job.jobID)" }
       while registry.attempts.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(10)) }
       _ = try await client.cancelJob(CancelJobRequest(jobID: job.jobID))
-      // What a kill would leave. The cancelled job's files go meanwhile: one that went under the copy's hands begins
-      // the copy anew.
-      while (try? FileManager.default.copyItem(atPath: "\(folder)/data", toPath: "\(folder)/killed")) == nil {
-        try? FileManager.default.removeItem(atPath: "\(folder)/killed")
-        try await Task.sleep(for: .milliseconds(10))
-      }
     }
-    try await self.withTraining(ingest, data: "killed") { client, registry in
+    // As a kill leaves it that comes once the cancellation is answered, before the job has ended.
+    let folder = path.withLock { $0 }
+    #expect(FileManager.default.fileExists(atPath: "\(folder)/cancelled"))
+    var job = try TrainingJob(serializedBytes: CheckedFile.read("\(folder)/job", limit: 1 << 20))
+    job.progress?.state = .registering
+    try CheckedFile.write(job.serializedBytes(), to: "\(folder)/job")
+    try await self.withTraining(ingest) { client, registry in
       let job = try await self.finish(client, try await client.listJobs(ListJobsRequest()).jobs[0])
       #expect(job.progress?.state == .cancelled)
       #expect(registry.store.versions().isEmpty)
