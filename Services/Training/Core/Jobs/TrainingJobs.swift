@@ -1,7 +1,6 @@
 internal import Artifacts
 import Foundation
 package import Logging
-internal import Policy
 package import Schemas
 package import ServiceKit
 import ServiceLifecycle
@@ -74,7 +73,7 @@ package actor TrainingJobs: Service {
   /// - Throws: ``TrainingError``, ``Policy/PolicyError`` for a request that cannot be done.
   package func start(_ request: StartTrainingRequest) async throws -> TrainingJob {
     if let same = self.job(making: request.version), same.request == request { return same }
-    try await self.validate(request)
+    try await request.validate(asking: self.peers)
     // Nobody has it, and nobody makes it: a model that is kept here is of a job that made none, or was lost.
     if self.job(making: request.version) == nil { try await self.shelf.forget(request.version) }
     guard !self.isEnding else { throw TrainingError(.interrupted, "Training is ending; ask again later.") }
@@ -152,43 +151,6 @@ package actor TrainingJobs: Service {
   }
 
   private func unwatch(_ id: String, _ key: UUID) { self.watchers[id]?[key] = nil }
-
-  private func validate(_ request: StartTrainingRequest) async throws {
-    guard Names.isValid(request.version) else {
-      throw TrainingError(
-        .invalidRequest,
-        "'\(request.version.prefix(64))' is no version: \(Names.rule)."
-      )
-    }
-    guard [.pretrain, .update, .finetune].contains(request.kind) else {
-      throw TrainingError(.invalidRequest, "The kind of training must be PRETRAIN, UPDATE or FINETUNE.")
-    }
-    guard (request.kind == .pretrain) == request.parent.isEmpty else {
-      throw TrainingError(
-        .invalidRequest,
-        request.parent.isEmpty
-          ? "UPDATE and FINETUNE need the version of a parent."
-          : "PRETRAIN starts from nothing; leave parent empty.")
-    }
-    let network = try NetworkConfiguration(request.policy ?? .init())
-    _ = try TrainingOptions(request.configuration ?? .init(), imageSize: network.imageSize)
-    let known: [String]
-    do {
-      known = try await self.peers.models().map(\.version)
-    } catch {
-      throw TrainingError(.unavailable, "The model registry (rollout) does not answer.", cause: error)
-    }
-    guard !known.contains(request.version) else {
-      throw TrainingError(
-        .alreadyExists, "Model \(request.version) is registered already; choose another version.")
-    }
-    guard request.parent.isEmpty || known.contains(request.parent) else {
-      throw TrainingError(
-        .notFound,
-        "There is no model '\(request.parent.prefix(64))' to start from. Registered: \(known.joined(separator: ", "))."
-      )
-    }
-  }
 
   // MARK: Work
 
