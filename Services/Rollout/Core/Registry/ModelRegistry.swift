@@ -1,5 +1,4 @@
 package import Artifacts
-import Foundation
 package import Schemas
 import Storage
 
@@ -38,15 +37,7 @@ package actor ModelRegistry {
     self.store = try ArtifactStore(folder: folder)
     self.loadTrust = trust
     self.patience = patience
-    Self.sweep(folder)
-  }
-
-  /// Files that a killed process did not finish.
-  private static func sweep(_ folder: String) {
-    for part in ["objects", "manifests"] {
-      let names = (try? FileManager.default.contentsOfDirectory(atPath: "\(folder)/\(part)")) ?? []
-      for name in names where name.hasSuffix(".partial") { unlink("\(folder)/\(part)/\(name)") }
-    }
+    self.store.removeLeftovers()
   }
 
   // MARK: In
