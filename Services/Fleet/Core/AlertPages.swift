@@ -2,7 +2,7 @@ import Schemas
 import ServiceKit
 
 extension FleetClients {
-  /// Alerts, newest first, page by page.
+  /// Alerts, the most severe first, then the newest, page by page.
   /// - Parameters:
   ///   - limit: at most so many.
   ///   - time: for all pages together.

@@ -8,6 +8,7 @@ package final class ProgressReport: Sendable {
     var lastLine: ContinuousClock.Instant?
     var lastText = ""
     var barShown = false
+    var obstacle = ""
   }
 
   private let isTerminal: Bool
@@ -47,6 +48,16 @@ package final class ProgressReport: Sendable {
       state.barShown = false
       self.write(VisibleText.of(text, lines: true) + "\n")
     }
+  }
+
+  /// A line that says what work waits for, once until that is something else.
+  /// - Parameter text: empty where it waits for nothing.
+  package func waits(_ text: String) {
+    let isNew = self.state.withLock { state in
+      defer { state.obstacle = text }
+      return state.obstacle != text
+    }
+    if isNew, !text.isEmpty { self.line("  \(text)") }
   }
 
   private func write(_ text: String) {

@@ -152,11 +152,27 @@ package struct Train: AsyncParsableCommand {
 
     func run() async throws {
       let (job, options) = (self.job, self.options)
+      let isKept = Mutex(false)
+      let goesOn = CommandHint.text(
+        "The cancellation is kept: the job ends by itself.", [.init("Follow it", "fleet train watch \(job)")],
+        again: options.again)
+      let unanswered = CommandHint.text(
+        "Whether \(job) ends is not known: the call was not answered.", [.init("See", "fleet train list")],
+        again: options.again)
       let ended = try await options.withClients { clients in
-        let models = ModelWork(clients: clients, progress: ProgressReport(), longestTraining: .seconds(120))
-        _ = try await clients.training.cancelJob(
-          CancelJobRequest(jobID: job), options: .within(.seconds(10)))
-        return try await models.follow(job)
+        try await Following.run {
+          isKept.withLock { $0 } ? goesOn : unanswered
+        } _: {
+          let models = ModelWork(clients: clients, progress: ProgressReport(), longestTraining: .seconds(120))
+          _ = try await clients.training.cancelJob(
+            CancelJobRequest(jobID: job), options: .within(.seconds(10)))
+          isKept.withLock { $0 = true }
+          do {
+            return try await models.follow(job)
+          } catch let error as FleetError where error.code == .timedOut {
+            throw FleetError(.timedOut, "\(job) has not ended within 120 seconds. \(goesOn)")
+          }
+        }
       }
       let state = ended.progress?.state ?? .unspecified
       let doubt = state == .cancelled ? Self.doubt(ended.progress?.error ?? "") : ""

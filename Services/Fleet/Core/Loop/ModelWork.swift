@@ -71,6 +71,8 @@ struct ModelWork: Sendable {
   }
 
   private func show(_ progress: TrainingProgress, _ version: String) {
+    let isOver = [.done, .failed, .cancelled].contains(progress.state)
+    self.progress.waits(isOver || progress.error.isEmpty ? "" : "training \(version): \(progress.error)")
     guard progress.step > 0 else { return }
     let validation =
       progress.validationLoss.isFinite ? String(format: " validation %.4f", progress.validationLoss) : ""
