@@ -58,11 +58,11 @@ extension Robots {
       try RobotDeed.show(deeds, json: self.options.json)
     }
 
-    /// How long robots have to answer, once all of them and once more those that did not: there are more robots than lines, and
-    /// those that hang must not keep the others from being asked.
-    static let passes: [Duration] = [.milliseconds(500), .seconds(5)]
+    /// How long robots have to answer, once all of them and then again those that did not: there are more robots than lines, and
+    /// those that hang must not keep the others from being asked, nor those whose link is slow.
+    static let passes: [Duration] = [.milliseconds(500), .milliseconds(1_500), .seconds(5)]
 
-    /// Stops robots. One that did not answer in the first pass may hear it twice.
+    /// Stops robots. One that answers late may hear it again.
     /// - Throws: ``FleetError`` `.refused` where there is none.
     static func stop(
       _ selection: RobotSelection, _ clients: FleetClients, _ request: StopRequest,
