@@ -154,6 +154,8 @@ import Testing
     await #expect(throws: RobotError.self) { try await spool.file(trialID: "t1", bytes: bytes) }
     #expect(spool.usage.filed == 0)
     disk.refusesAll = false
+    // Who recorded it has not given it up, and hears himself what becomes of it.
+    #expect(await spool.fileStranded().isEmpty && spool.usage.filed == 0)
     _ = try await spool.fileAnew(trialID: "t1")
     #expect(try await spool.events(of: "t1") == Messages.events("t1"))
     #expect(spool.usage.filed == 1 && spool.usage.trials == 1)
@@ -180,15 +182,39 @@ import Testing
     disk.refusesAll = false
     // Moved, and no further.
     disk.fail(after: 1)
-    await spool.fileStranded()
+    #expect(await spool.fileStranded().isEmpty)
     #expect(disk.hasFailed && spool.usage.filed == 0)
-    await spool.fileStranded()
+    #expect(await spool.fileStranded().isEmpty)
     #expect(spool.unkept == nil)
     #expect(spool.usage == .init(trials: 1, bytes: bytes, filed: 1, acknowledged: 0, refused: 0))
     #expect(try await spool.events(of: "t1") == Messages.events("t1"))
     #expect(try folder.names("ready").count == 1)
     #expect(try folder.names("open").isEmpty)
     #expect(try Spool(folder: folder.path, limitBytes: 1 << 20).usage == spool.usage)
+    try await spool.store("t2")
+  }
+
+  @Test(arguments: [0, 1])
+  func `a trial that is gone once the disk works is told and waited for no longer`(moves: Int) async throws {
+    let folder = try TemporaryFolder()
+    let disk = FailingDisk()
+    let spool = try Spool(folder: folder.path, limitBytes: 1 << 20, reserveBytes: 0, disk: disk)
+    var file = try SpoolFile(creating: await spool.admit(trialID: "t1"), on: disk)
+    for event in Messages.events("t1") { try file.append(event) }
+    try file.synchronize()
+    disk.die(after: moves)
+    let bytes = file.bytes
+    await #expect(throws: RobotError.self) { try await spool.file(trialID: "t1", bytes: bytes) }
+    #expect(await !spool.discard(trialID: "t1"))
+    for part in ["open", "ready"] {
+      for name in try folder.names(part) {
+        try FileManager.default.removeItem(atPath: "\(folder.path)/\(part)/\(name)")
+      }
+    }
+    #expect(await spool.fileStranded().isEmpty, "a disk that says nothing does not say that it is gone")
+    disk.refusesAll = false
+    #expect(await spool.fileStranded() == ["t1"])
+    #expect(spool.unkept == nil && spool.usage.trials == 0)
     try await spool.store("t2")
   }
 

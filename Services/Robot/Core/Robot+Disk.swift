@@ -61,7 +61,11 @@ extension Robot {
       // Whoever wrote them.
       self.settle()
       await self.condition.keep()
-      await self.spool.fileStranded()
+      for trial in await self.spool.fileStranded() {
+        self.report(
+          safety: Self.lostTrial, trialID: trial,
+          detail: "\(trial), which waited to be filed: its file was gone when the disk worked again.")
+      }
       await self.queue.keep()
       await self.tellOfWorkNeverBegun(but: &toldOfWork)
       self.leftovers.removeAgain()

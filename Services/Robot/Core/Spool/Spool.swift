@@ -83,6 +83,8 @@ package actor Spool {
   private var announced: Set<String> = []
   /// Trials that are whole and could be moved neither on nor back, though they may lie in `ready`: the bytes of each.
   private var stranded: [String: UInt64] = [:]
+  /// Those of them that whoever recorded them gave up: nobody else files them.
+  private var givenUp: Set<String> = []
   private nonisolated let published: Mutex<(usage: Usage, unkept: String?)>
   /// What lies in `refused/`.
   package nonisolated let refusals: RefusedTrials
@@ -221,7 +223,7 @@ package actor Spool {
       throw error
     }
     self.skipped -= 1
-    self.stranded[trialID] = nil
+    self.forgetStranded(trialID)
     self.entries[trialID] = entry
     self.publish()
     // The trial is filed whatever becomes of this: a restart finds its number in its name.
@@ -239,9 +241,30 @@ package actor Spool {
     return name.map { "\(ready)/\($0)" } ?? self.openPath(trialID)
   }
 
-  /// Files the trials that could be moved neither on nor back, where the disk lets it.
-  package func fileStranded() {
-    for (trialID, bytes) in self.stranded { _ = try? self.file(trialID: trialID, bytes: bytes) }
+  /// Files the trials that could be moved neither on nor back and were given up by ``discard(trialID:)``, where the disk lets it.
+  /// - Returns: those of which the disk says that they are gone. They are waited for no longer.
+  package func fileStranded() -> [String] {
+    var lost: [String] = []
+    for (trialID, bytes) in self.stranded where self.givenUp.contains(trialID) {
+      if self.isGone(trialID) {
+        self.forgetStranded(trialID)
+        lost.append(trialID)
+      } else {
+        _ = try? self.file(trialID: trialID, bytes: bytes)
+      }
+    }
+    if !lost.isEmpty { self.publish() }
+    return lost
+  }
+
+  private func isGone(_ trialID: String) -> Bool {
+    guard let place = try? self.place(of: trialID) else { return false }
+    do throws(StorageError) { return try self.disk.size(of: place) == nil } catch { return false }
+  }
+
+  private func forgetStranded(_ trialID: String) {
+    self.stranded[trialID] = nil
+    self.givenUp.remove(trialID)
   }
 
   /// Files a trial of which the disk refused the last sync, or its move: writes it anew from what can be read of it. After a
@@ -348,7 +371,10 @@ package actor Spool {
   /// - Returns: false where nothing is deleted, because ``fileStranded()`` will file it after all, or the next agent finds it.
   @discardableResult
   package func discard(trialID: String) -> Bool {
-    guard self.stranded[trialID] == nil else { return false }
+    guard self.stranded[trialID] == nil else {
+      self.givenUp.insert(trialID)
+      return false
+    }
     try? self.disk.remove(self.openPath(trialID))
     try? self.disk.remove(self.openPath(trialID) + ".anew")
     return true

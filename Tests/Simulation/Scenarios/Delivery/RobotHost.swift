@@ -157,7 +157,7 @@ final class RobotHost: @unchecked Sendable {
     while true {
       try? await life.runtime.sleep(for: self.random.within(self.pauses))
       // As an agent does that writes again what the disk refused.
-      await spool.fileStranded()
+      _ = await spool.fileStranded()
       guard self.isWorking else { continue }
       self.trials += 1
       let id = "t\(self.trials)"
