@@ -40,9 +40,17 @@ public enum DurableFile {
     return try file.read(at: 0, count: size)
   }
 
-  /// Writes and deletes a file, to see whether a folder takes one again.
-  /// - Throws: ``StorageError`` as ``write(_:to:mode:on:)`` does.
+  /// Free bytes from which on a disk that was full counts as mended: what it did not take may be a model or a checkpoint, and a
+  /// small file fits where they do not.
+  public static let room: UInt64 = 64 << 20
+
+  /// Looks whether a folder takes files again: there is ``room``, and one can be written and deleted.
+  /// - Throws: ``StorageError`` `.diskFull`, and as ``write(_:to:mode:on:)`` does.
   public static func probe(_ folder: String, on disk: any Disk = SystemDisk()) throws(StorageError) {
+    let free = try disk.freeBytes(at: folder)
+    guard free >= Self.room else {
+      throw StorageError(.diskFull, "\(folder) has \(free) bytes free; at least \(Self.room) are needed.")
+    }
     let path = "\(folder)/probe.partial"
     try Self.write([UInt8](repeating: 0, count: 4_096), to: path, on: disk)
     try disk.remove(path)

@@ -1,7 +1,23 @@
 import Foundation
 import Storage
+import Synchronization
 import TestSupport
 import Testing
+
+/// A disk with little room, which a small file still finds.
+private final class NarrowDisk: DiskDouble {
+  let inner = SystemDisk()
+  private let bytes = Mutex(DurableFile.room - 1)
+  var free: UInt64 {
+    get { self.bytes.withLock { $0 } }
+    set { self.bytes.withLock { $0 = newValue } }
+  }
+
+  func open(_ path: String, _ access: DiskAccess, mode: UInt32) throws(StorageError) -> any DiskFile {
+    try self.inner.open(path, access, mode: mode)
+  }
+  func freeBytes(at folder: String) throws(StorageError) -> UInt64 { self.free }
+}
 
 @Suite("DurableFile")
 struct DurableFileTests {
@@ -17,6 +33,16 @@ struct DurableFileTests {
     #expect(try self.folder.names(".") == ["kept"])
     let attributes = try FileManager.default.attributesOfItem(atPath: self.path)
     #expect(attributes[.posixPermissions] as? Int == 0o600)
+  }
+
+  @Test func `a disk that takes no more than small files is full`() throws {
+    let disk = NarrowDisk()
+    #expect { try DurableFile.probe(self.folder.path, on: disk) } throws: {
+      ($0 as? StorageError)?.code == .diskFull
+    }
+    disk.free = DurableFile.room
+    try DurableFile.probe(self.folder.path, on: disk)
+    #expect(try self.folder.names(".").isEmpty)
   }
 
   @Test func `what cannot be read says why`() throws {

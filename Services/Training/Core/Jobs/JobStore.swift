@@ -40,7 +40,7 @@ struct JobStore: Sendable {
   func save(_ job: TrainingJob) throws(StorageError) {
     let bytes: [UInt8] = job.serializedBytes()
     let path = "\(self.folder)/\(job.jobID)"
-    try self.writing { () throws(StorageError) in
+    try self.writing(.jobs) { () throws(StorageError) in
       try self.disk.makeFolder(path)
       try CheckedFile.write(bytes, to: "\(path)/job", on: self.disk)
     }
@@ -96,7 +96,7 @@ struct JobStore: Sendable {
   func cancel(_ job: String) throws(StorageError) {
     let path = "\(self.folder)/\(job)/cancelled"
     let wasThere = try self.isCancelled(job)
-    try self.writing { () throws(StorageError) in
+    try self.writing(.jobs) { () throws(StorageError) in
       do throws(StorageError) { try DurableFile.write([UInt8](), to: path, on: self.disk) } catch {
         // It stands where only the folder's sync failed, and would end a job that is said to go on.
         if !wasThere { try? self.disk.remove(path) }
@@ -112,7 +112,7 @@ struct JobStore: Sendable {
   // MARK: What a job learns
 
   func saveSnapshot(_ name: String, of job: String) throws(StorageError) {
-    try self.writing { () throws(StorageError) in
+    try self.writing(.jobs) { () throws(StorageError) in
       try CheckedFile.write(Array(name.utf8), to: "\(self.folder)/\(job)/snapshot", on: self.disk)
     }
   }
@@ -134,7 +134,7 @@ struct JobStore: Sendable {
   }
 
   func saveCheckpoint(_ bytes: [UInt8], of job: String) throws(StorageError) {
-    try self.writing { () throws(StorageError) in
+    try self.writing(.checkpoints) { () throws(StorageError) in
       try DurableFile.write(bytes, to: self.checkpoint(job), on: self.disk)
     }
   }
@@ -167,22 +167,25 @@ struct JobStore: Sendable {
 
   // MARK: How the disk does
 
-  private static let part = "job store"
+  /// What the disk has to take. A job's file fits where a checkpoint does not.
+  private enum Part: String, CaseIterable { case jobs = "job store", checkpoints }
 
-  private func writing(_ body: () throws(StorageError) -> Void) throws(StorageError) {
+  private func writing(_ part: Part, _ body: () throws(StorageError) -> Void) throws(StorageError) {
     do throws(StorageError) {
       try body()
-      self.vitals.recover(Self.part)
+      self.vitals.recover(part.rawValue)
     } catch {
-      self.vitals.fail(Self.part, error.message)
+      self.vitals.fail(part.rawValue, error.message)
       throw error
     }
   }
 
   /// Looks whether a disk that took something not takes files again.
   func probe() {
-    guard self.vitals.broken.contains(where: { $0.part == Self.part }) else { return }
-    try? self.writing { () throws(StorageError) in try DurableFile.probe(self.folder, on: self.disk) }
+    let broken = Set(self.vitals.broken.map(\.part))
+    for part in Part.allCases where broken.contains(part.rawValue) {
+      try? self.writing(part) { () throws(StorageError) in try DurableFile.probe(self.folder, on: self.disk) }
+    }
   }
 
   /// Tells of damaged jobs until who looked at them has deleted them; what was mended is read at the next start.
