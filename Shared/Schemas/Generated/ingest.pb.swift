@@ -295,7 +295,7 @@ public struct DatasetSnapshot: ProtobufMessage {
   public var steps: UInt64
   public var bytes: UInt64
   public var createdUnixNanos: Int64
-  /// Trials per task.
+  /// Trials per task, of the 1,000 tasks that have most; "(others)" stands for the rest.
   public var trialsPerTask: [String: UInt64]
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()
@@ -392,7 +392,8 @@ public struct SummarizeOutcomesRequest: ProtobufMessage {
   }
 }
 
-/// Outcomes of one cell.
+/// Outcomes of one cell. Where there are more cells than one message holds, "(others)" stands for the names that a cell has
+/// lost, its task first; sums stay true.
 public struct OutcomeCount: ProtobufMessage {
   public var task: String
   public var modelVersion: String

@@ -82,7 +82,8 @@ public struct Heartbeat: ProtobufMessage {
   public var resumeReason: String
   /// What the robot's disk refuses, in sentences, the worst first: to keep the last stop, resume or health directive, or what
   /// is held for it, or what the monitor has to hear of, so that each holds but a restart may forget it; or to delete what a
-  /// crash left. The agent tries again until the disk does it; empty once it has.
+  /// crash left; or that a trial waits for the disk, or is not filed yet. The agent tries again until the disk does it; empty
+  /// once it has.
   public var unkept: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()

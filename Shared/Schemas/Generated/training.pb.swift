@@ -132,7 +132,8 @@ public struct TrainingProgress: ProtobufMessage {
   public var samplesPerSecond: Double
   public var elapsedSeconds: Double
   public var remainingSeconds: Double
-  /// What went wrong, and what to do.
+  /// What went wrong, and what to do. While the job goes on: what it waits for. Of a cancelled one: why its model may be
+  /// registered all the same.
   public var error: String
   /// Trials of the snapshot that ingest could not give any more: learnt without them, because they are few.
   public var missingTrials: UInt64

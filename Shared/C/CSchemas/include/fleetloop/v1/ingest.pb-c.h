@@ -252,7 +252,7 @@ struct  Fleetloop__V1__DatasetSnapshot
   uint64_t bytes;
   int64_t created_unix_nanos;
   /*
-   * Trials per task.
+   * Trials per task, of the 1,000 tasks that have most; "(others)" stands for the rest.
    */
   size_t n_trials_per_task;
   Fleetloop__V1__DatasetSnapshot__TrialsPerTaskEntry **trials_per_task;
@@ -297,7 +297,8 @@ struct  Fleetloop__V1__SummarizeOutcomesRequest
 
 
 /*
- * Outcomes of one cell.
+ * Outcomes of one cell. Where there are more cells than one message holds, "(others)" stands for the names that a cell has
+ * lost, its task first; sums stay true.
  */
 struct  Fleetloop__V1__OutcomeCount
 {

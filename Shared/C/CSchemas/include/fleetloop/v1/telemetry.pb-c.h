@@ -116,7 +116,8 @@ struct  Fleetloop__V1__Heartbeat
   /*
    * What the robot's disk refuses, in sentences, the worst first: to keep the last stop, resume or health directive, or what
    * is held for it, or what the monitor has to hear of, so that each holds but a restart may forget it; or to delete what a
-   * crash left. The agent tries again until the disk does it; empty once it has.
+   * crash left; or that a trial waits for the disk, or is not filed yet. The agent tries again until the disk does it; empty
+   * once it has.
    */
   char *unkept;
 };

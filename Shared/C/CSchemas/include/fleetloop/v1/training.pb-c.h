@@ -107,7 +107,8 @@ struct  Fleetloop__V1__TrainingProgress
   double elapsed_seconds;
   double remaining_seconds;
   /*
-   * What went wrong, and what to do.
+   * What went wrong, and what to do. While the job goes on: what it waits for. Of a cancelled one: why its model may be
+   * registered all the same.
    */
   char *error;
   /*
