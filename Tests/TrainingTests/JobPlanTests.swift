@@ -46,6 +46,13 @@ import Testing
     }
   }
 
+  @Test func `more tasks than a model may have are told before they are learned`() throws {
+    let tasks = (0..<1_000).map { "task-\($0)" }
+    #expect(try self.plan(.pretrain, data: Set(tasks)).tasks.count == 1_000)
+    #expect(throws: TrainingError.self) { try self.plan(.pretrain, data: Set(tasks + ["other"])) }
+    #expect(throws: TrainingError.self) { try self.plan(.update, parent: tasks, data: ["other"]) }
+  }
+
   @Test func transferTakesTenTimesFewerSteps() {
     let whole = JobPlan.configuration(.pretrain, .init())
     let head = JobPlan.configuration(.finetune, .init(freezeEncoder: true))

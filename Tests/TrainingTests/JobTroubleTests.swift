@@ -1,4 +1,5 @@
 import Artifacts
+import Bus
 import Foundation
 import GRPCCore
 import Schemas
@@ -141,6 +142,22 @@ struct JobTroubleTests {
       #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
     }
     #expect(self.ingest.reads.withLock { $0 } == (afterRestart ? 2 : 1), "learned again only after a restart")
+  }
+
+  @Test func `a model that nobody would accept ends its job`() async throws {
+    let client = GRPCClient(
+      transport: try ZeroMQClientTransport(connect: Endpoint("ipc://\(self.suite.folder.path)/nobody")))
+    let shelf = try ModelShelf(
+      folder: "\(self.folder)/models", key: self.suite.key,
+      peers: Peers(
+        ingest: IngestService.Client(wrapping: client),
+        registry: ModelRegistryService.Client(wrapping: client)))
+    let manifest = ModelManifest(
+      version: "v1", tasks: (0...ManifestRules.maximumTasks).map { "task-\($0)" })
+    let thrown = await #expect(throws: TrainingError.self) { try await shelf.keep(manifest, files: []) }
+    let error = try #require(thrown)
+    #expect(!JobControl.mayPass(error) && !JobControl.isMendable(error), "\(error)")
+    #expect(error.description.contains("1001 tasks"), "\(error)")
   }
 
   @Test func `a parent on its way loses nothing to jobs that are started meanwhile`() async throws {

@@ -38,14 +38,20 @@ actor ModelShelf {
   }
 
   /// Signs and keeps a new model. Kept again it is what it was, and the registry takes it for the same.
+  /// - Throws: ``TrainingError`` `.invalidRequest` for one that nobody would accept, however often it is made;
+  ///   ``Artifacts/ArtifactError`` where the disk does not take it.
   func keep(
     _ manifest: ModelManifest, files: [(name: String, bytes: [UInt8])]
   ) throws -> ModelManifest {
     var manifest = manifest
     manifest.files = []
     for file in files { manifest.files.append(try self.store.store(file.bytes, name: file.name)) }
+    let signed = try self.key.sign(manifest)
+    do { _ = try ManifestRules.decode(signed) } catch {
+      throw TrainingError(.invalidRequest, "The model cannot be kept.", cause: error)
+    }
     if let kept = try? self.manifest(of: manifest.version), kept.files == manifest.files { return kept }
-    try self.store.save(try self.key.sign(manifest))
+    try self.store.save(signed)
     return manifest
   }
 

@@ -1,3 +1,4 @@
+internal import Artifacts
 internal import Policy
 internal import Schemas
 
@@ -52,6 +53,12 @@ struct JobPlan: Sendable {
           + "demonstrations first, or leave these tasks out.")
     }
     self.tasks = parentTasks + self.newTasks
+    guard self.tasks.count <= ManifestRules.maximumTasks else {
+      throw TrainingError(
+        .invalidRequest,
+        "The model would have \(self.tasks.count) tasks; at most \(ManifestRules.maximumTasks) are accepted. Name "
+          + "fewer of them in the query.")
+    }
     let old = parentTasks.filter { dataTasks.contains($0) }
     let freeze = kind == .finetune && options.freezeEncoder
     self.firstLearningTask = freeze ? parentTasks.count : nil
