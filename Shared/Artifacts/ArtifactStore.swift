@@ -154,11 +154,12 @@ public struct ArtifactStore: Sendable {
   }
 
   /// A version's manifest and files, all verified.
+  /// - Parameter now: Unix time in nanoseconds at which its time must not be over.
   /// - Returns: the manifest, and the files' bytes by name.
   public func open(
-    _ version: String, trust: ModelTrust
+    _ version: String, trust: ModelTrust, now: Int64 = ModelTrust.now()
   ) throws(ArtifactError) -> (manifest: ModelManifest, files: [String: [UInt8]]) {
-    let manifest = try trust.verify(try self.manifest(of: version))
+    let manifest = try trust.verify(try self.manifest(of: version), now: now)
     guard manifest.version == version else {
       throw ArtifactError(
         .corrupt, "The manifest kept as \(version) is that of \(manifest.version). Fetch the model again.")

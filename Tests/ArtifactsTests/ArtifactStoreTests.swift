@@ -116,6 +116,13 @@ import Testing
     #expect(self.code { _ = try self.store.open("../../etc/passwd", trust: self.trust) } == .notFound)
   }
 
+  @Test func `a model's time is over by the clock that its opener goes by`() throws {
+    try self.store.save(self.key.sign(ModelManifest(version: "v1", expiresUnixNanos: 100)))
+    #expect(self.code { _ = try self.store.open("v1", trust: self.trust) } == .expired)
+    #expect(self.code { _ = try self.store.open("v1", trust: self.trust, now: 100) } == .expired)
+    #expect(self.code { _ = try self.store.open("v1", trust: self.trust, now: .min) } == nil)
+  }
+
   @Test func aManifestWithoutItsFilesIsNotKept() throws {
     let file = ModelFile(name: "a", bytes: 1, sha256: Array(repeating: 9, count: 32))
     let signed = try self.key.sign(ModelManifest(version: "v1", files: [file]))

@@ -1,3 +1,4 @@
+import Artifacts
 import Foundation
 import GRPCCore
 import Schemas
@@ -28,9 +29,13 @@ struct JobDiskTests {
 
   /// The folder of a job that has learned more than one step when its process ended. One step is all that is asked of it
   /// then: it takes one where it starts over, and has taken more where it does not.
-  private func interrupt() async throws -> String {
+  /// - Parameter kind: makes v1, or v2 from a v1 that is made before.
+  private func interrupt(_ kind: TrainingKind = .pretrain) async throws -> String {
+    let (version, parent) = kind == .pretrain ? ("v1", "") : ("v2", "v1")
+    let request = self.suite.request(kind, version, parent: parent, steps: 600)
     try await self.suite.withTraining(self.ingest) { client, _ in
-      let job = try await client.startTraining(self.request(steps: 600))
+      if !parent.isEmpty { try await self.suite.finish(client, client.startTraining(self.request(parent))) }
+      let job = try await client.startTraining(request)
       try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
         for try await progress in response.messages where progress.state == .running && progress.step > 1 {
           break
@@ -38,7 +43,7 @@ struct JobDiskTests {
       }
     }
     let names = try FileManager.default.contentsOfDirectory(atPath: self.jobs)
-    let folder = "\(self.jobs)/\(try #require(names.first { $0.hasSuffix("-v1") }))"
+    let folder = "\(self.jobs)/\(try #require(names.first { $0.hasSuffix("-\(version)") }))"
     #expect(FileManager.default.fileExists(atPath: "\(folder)/checkpoint"))
     try self.change(folder) { $0.request?.configuration?.optimizerSteps = 1 }
     return folder
@@ -117,6 +122,27 @@ struct JobDiskTests {
     }
     #expect(self.ingest.queries.withLock { $0.count } == 1)
     _ = try CheckedFile.read("\(folder)/job", limit: 1 << 20)
+  }
+
+  @Test func `what was learned outlives its parent's time and a damaged copy of it`() async throws {
+    _ = try await self.interrupt(.update)
+    try ArtifactStore(folder: "\(self.suite.folder.path)/data/models").remove("v1")
+    let registry = try ArtifactStore(folder: "\(self.suite.folder.path)/registry-data")
+    var manifest = try ManifestRules.decode(registry.manifest(of: "v1"))
+    manifest.expiresUnixNanos = 1
+    let expired = try self.suite.key.sign(manifest)
+    var damaged = expired
+    damaged.signature[0] ^= 1
+    try registry.save(damaged)
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await client.listJobs(.init()).jobs[1]
+      try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
+        for try await progress in response.messages where progress.error.contains("It waits") { break }
+      }
+      try registry.save(expired)
+      self.expectKept(try await self.suite.finish(client, job))
+    }
+    #expect(self.ingest.queries.withLock { $0.count } == 2)
   }
 
   // MARK: What a disk refuses

@@ -26,15 +26,20 @@ actor ModelShelf {
   }
 
   /// A parent's manifest and files, from here or the registry, verified.
-  func parent(_ version: String) async throws -> (manifest: ModelManifest, files: [String: [UInt8]]) {
-    if let model = try? self.store.open(version, trust: self.trust) { return model }
+  /// - Parameter begun: whether a job has learned from it already. Its time may be over then: it is about acting, and about
+  ///   what begins.
+  func parent(
+    _ version: String, begun: Bool
+  ) async throws -> (manifest: ModelManifest, files: [String: [UInt8]]) {
     let trust = self.trust
+    let now = begun ? Int64.min : ModelTrust.now()
+    if let model = try? self.store.open(version, trust: trust, now: now) { return model }
     self.fetches += 1
     defer { self.fetches -= 1 }
     try await self.store.fetch(
-      version, verify: { signed throws(ArtifactError) in try trust.verify(signed) }, executor: self.executor,
-      from: self.peers.fetch)
-    return try self.store.open(version, trust: trust)
+      version, verify: { signed throws(ArtifactError) in try trust.verify(signed, now: now) },
+      executor: self.executor, from: self.peers.fetch)
+    return try self.store.open(version, trust: trust, now: now)
   }
 
   /// Signs and keeps a new model. Kept again it is what it was, and the registry takes it for the same.

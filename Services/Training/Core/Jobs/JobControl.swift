@@ -47,7 +47,7 @@ final class JobControl: Sendable {
 
   /// Tries until it is done: what was learned is not lost because a peer is away, slow, busy or set up wrongly, or a disk full.
   /// - Parameters:
-  ///   - mends: whether `body` makes anew what the disk damaged, or what a clock made too old.
+  ///   - mends: whether `body` makes or fetches anew what was damaged, or what a clock made too old.
   ///   - failed: told of each failure.
   /// - Throws: where it can never be done; ``check()``.
   func insisting<Result: Sendable>(
@@ -72,8 +72,8 @@ final class JobControl: Sendable {
     }
   }
 
-  /// Whether a model that was kept can be made anew from what was learned: a disk damaged it, or its time seems to be over,
-  /// as where a clock jumps.
+  /// Whether a model can be had anew, made from what was learned or fetched: it was damaged, or its time seems to be over, as
+  /// where a clock jumps.
   static func isMendable(_ error: any Error) -> Bool {
     guard let code = (error as? ArtifactError)?.code else { return false }
     return code.isMended || code == .expired

@@ -38,11 +38,12 @@ struct JobPipeline: Sendable {
     @Sendable func get<Result: Sendable>(
       _ body: @Sendable () async throws -> Result
     ) async throws -> Result {
-      if learned { return try await control.insisting(failed: waits, body) }
+      if learned { return try await control.insisting(mends: true, failed: waits, body) }
       return try await control.retrying(body)
     }
     let parent =
-      request.kind == .pretrain ? nil : try await get { try await self.shelf.parent(request.parent) }
+      request.kind == .pretrain
+      ? nil : try await get { try await self.shelf.parent(request.parent, begun: learned) }
     let network = try NetworkConfiguration(parent?.manifest.policy ?? request.policy ?? .init())
     let configuration = JobPlan.configuration(request.kind, request.configuration ?? .init())
     let options = try TrainingOptions(configuration, imageSize: network.imageSize)
