@@ -12,6 +12,10 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
   let reads = Mutex(0)
   /// What readings that come next meet, before one is served.
   let refusals = Mutex<ArraySlice<RPCError.Code>>([])
+  /// What its snapshots' names begin with; it knows none that begin otherwise.
+  let prefix = Mutex("tasks:")
+  /// Whether its snapshots have no trials.
+  let hasNone = Mutex(false)
 
   init(_ trials: [[TrialEvent]]) { self.trials = trials }
 
@@ -19,7 +23,10 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
   {
     self.queries.withLock { $0.append(request.query ?? .init()) }
     let tasks = request.query?.tasks ?? []
-    return DatasetSnapshot(snapshotID: "tasks:" + tasks.joined(separator: ","))
+    let prefix = self.prefix.withLock { $0 }
+    return DatasetSnapshot(
+      snapshotID: prefix + tasks.joined(separator: ","),
+      trials: self.hasNone.withLock { $0 } ? 0 : UInt64(self.trials.count))
   }
 
   func readTrials(
@@ -27,7 +34,11 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
   ) async throws {
     self.reads.withLock { $0 += 1 }
     if let code = self.refusals.withLock({ $0.popFirst() }) { throw RPCError(code: code, message: "not now") }
-    let tasks = Set(request.snapshotID.dropFirst("tasks:".count).split(separator: ",").map(String.init))
+    let prefix = self.prefix.withLock { $0 }
+    guard request.snapshotID.hasPrefix(prefix) else {
+      throw RPCError(code: .notFound, message: "No snapshot is called '\(request.snapshotID)'.")
+    }
+    let tasks = Set(request.snapshotID.dropFirst(prefix.count).split(separator: ",").map(String.init))
     for trial in self.trials {
       // A trial that is lost stands for itself.
       if let event = trial.first, !event.missing.isEmpty {

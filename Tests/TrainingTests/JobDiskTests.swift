@@ -108,6 +108,37 @@ struct JobDiskTests {
     #expect(self.ingest.queries.withLock { $0.count } == 2)
   }
 
+  @Test func `a set of trials that ingest has lost is made again, where there are any`() async throws {
+    let folder = try await self.interrupt()
+    self.ingest.prefix.withLock { $0 = "others:" }
+    self.ingest.hasNone.withLock { $0 = true }
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let job = try await client.listJobs(.init()).jobs[0]
+      let next = try await client.startTraining(self.request("v2"))
+      try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
+        for try await progress in response.messages where progress.error.contains("It waits") { break }
+      }
+      #expect(FileManager.default.fileExists(atPath: "\(folder)/checkpoint"))
+      self.ingest.hasNone.withLock { $0 = false }
+      let ended = try await self.suite.finish(client, job)
+      #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
+      #expect(ended.manifest?.datasetSnapshot == "others:" && ended.manifest?.optimizerSteps == 1)
+      #expect(try await self.suite.finish(client, next).progress?.state == .done)
+    }
+  }
+
+  @Test(arguments: [RPCError.Code.notFound, .dataLoss])
+  func `what was learned from trials whose set is made again as it was is kept`(_ code: RPCError.Code)
+    async throws
+  {
+    _ = try await self.interrupt()
+    self.ingest.refusals.withLock { $0 = [code] }
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      self.expectKept(try await self.suite.finish(client, client.listJobs(.init()).jobs[0]))
+    }
+    #expect(self.ingest.queries.withLock { $0.count } == 2)
+  }
+
   @Test func `a file of before there were checksums is read`() async throws {
     let folder = try await self.interrupt()
     for name in ["job", "snapshot"] {

@@ -113,6 +113,24 @@ struct JobPipeline: Sendable {
     _ job: String, _ query: TrialQuery, _ network: NetworkConfiguration, _ control: JobControl
   ) async throws -> (samples: TrialSamples, snapshot: String, missing: UInt64) {
     let snapshot = try await self.snapshot(job, query)
+    do {
+      return try await self.load(job, from: snapshot, network, control)
+    } catch let error as RPCError where [.notFound, .dataLoss].contains(error.code) {
+      // Ingest has lost the set, which is named after its trials: the same ones have its name again.
+      let again = try await self.peers.snapshot(of: query)
+      // Where there are none ingest has the wrong folder rather, and what was learned waits for the right one.
+      guard again.trials > 0 else { throw error }
+      self.logger.warning(
+        "makes its snapshot again",
+        metadata: ["job": "\(job)", "snapshot": "\(again.snapshotID)", "error": "\(error)"])
+      if again.snapshotID != snapshot { try self.begin(job, with: again.snapshotID) }
+      return try await self.load(job, from: again.snapshotID, network, control)
+    }
+  }
+
+  private func load(
+    _ job: String, from snapshot: String, _ network: NetworkConfiguration, _ control: JobControl
+  ) async throws -> (samples: TrialSamples, snapshot: String, missing: UInt64) {
     let builder = try DatasetBuilder(
       network: network, folder: self.settings.data, cacheLimit: self.settings.cacheBytes)
     try await self.peers.readTrials(of: snapshot) { event in
@@ -150,9 +168,14 @@ struct JobPipeline: Sendable {
       self.logger.warning("begins anew with new data", metadata: ["job": "\(job)", "error": "\(error)"])
     }
     let snapshot = try await self.peers.snapshot(of: query).snapshotID
+    try self.begin(job, with: snapshot)
+    return snapshot
+  }
+
+  /// Keeps what a job learns from; what it learned from other data goes.
+  private func begin(_ job: String, with snapshot: String) throws {
     try self.store.deleteCheckpoint(of: job)
     try self.store.saveSnapshot(snapshot, of: job)
-    return snapshot
   }
 
   private func manifest(
