@@ -224,10 +224,11 @@ struct JobDiskTests {
   {
     let (vitals, disk) = (Vitals(), FailingDisk())
     try await self.suite.withTraining(self.ingest, vitals: vitals, disk: disk) { client, registry in
-      registry.refusals.withLock { $0 = [.code(.resourceExhausted)] }
+      registry.refusals.withLock { $0 = ArraySlice(repeatElement(.code(.resourceExhausted), count: 1_000)) }
       let job = try await client.startTraining(self.request())
       try await self.until { registry.attempts.withLock { $0 } > 0 }
       disk.refusesAll = true
+      registry.refusals.withLock { $0 = [] }
       let ended = try await self.suite.finish(client, job)
       #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
       #expect(vitals.broken.map(\.part) == ["job store"])
