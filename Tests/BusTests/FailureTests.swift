@@ -5,7 +5,7 @@ import Testing
 
 @testable import Bus
 
-@Suite("Failures of peers and networks", .timeLimit(.minutes(2)))
+@Suite("Failures of peers and networks", .timeLimit(.minutes(5)))
 struct FailureTests {
   private static func temporary(_ transport: String) throws -> Endpoint {
     try Endpoint("\(transport):///tmp/fleetloop-\(UUID().uuidString.prefix(8)).ipc")
@@ -32,6 +32,21 @@ struct FailureTests {
       #expect(error?.code == .unavailable)
       try await client.expect(.unary, [[9]], gives: [[9]])
     }
+    await server.stop()
+  }
+
+  @Test func `a call ends whose client is gone and closed nothing, long before it is idle`() async throws {
+    let server = try await EchoServer()
+    // From here on it says nothing, as a machine without power.
+    let peer = try RawConnection(to: server.endpoint, as: "DEALER")
+    let header: [UInt8] = LimitTests.opening(.sleep, id: 1).serializedBytes()
+    let opening = RawConnection.message([header, [1]])
+    let (written, _) = await peer.writeAll([opening])
+    #expect(written == opening.count)
+    #expect(await server.log.waits(for: "sleeping"))
+    #expect(await server.log.waits(for: "cancelled", limit: .seconds(30)))
+    #expect(await eventually { server.load.openCalls == 0 })
+    peer.hangUp()
     await server.stop()
   }
 

@@ -16,7 +16,6 @@ final class SimulatedCall<Request: Sendable, Response: Sendable>: @unchecked Sen
   private var answer: ((Result<Response, any Error>) -> Void)?
   private var stream: AsyncThrowingStream<Request, any Error>.Continuation?
   private var deadline: Timer?
-  private var silence: Timer?
 
   init(
     network: SimulatedNetwork, client: HostLife, server: SimulatedHost, method: String, requests: [Request],
@@ -68,8 +67,9 @@ final class SimulatedCall<Request: Sendable, Response: Sendable>: @unchecked Sen
     }
   }
 
-  /// The other end does not answer: the client learns it soon, or only by its deadline.
+  /// The other end does not answer: the server learns it by heartbeats, the client soon or only by its deadline.
   private func stall() {
+    self.tellServer(after: self.network.random.within(SimulatedNetwork.silence))
     guard self.network.random.chance(0.5) else { return }
     self.simulation.after(self.network.random.within(self.network.faults.lateness)) {
       self.end(.unavailable, "the connection broke")
@@ -82,7 +82,6 @@ final class SimulatedCall<Request: Sendable, Response: Sendable>: @unchecked Sen
     self.simulation.note("\(self.client.host.name) calls \(self.method)")
     let (requests, continuation) = AsyncThrowingStream<Request, any Error>.makeStream()
     self.stream = continuation
-    self.listen()
     life.start {
       let result: Result<Response, any Error>
       do { result = .success(try await serve(life, requests)) } catch { result = .failure(error) }
@@ -98,34 +97,35 @@ final class SimulatedCall<Request: Sendable, Response: Sendable>: @unchecked Sen
         return
       }
       self.stream?.yield(self.requests[index])
-      self.listen()
       self.sent()
       self.send(index + 1)
     }
   }
 
-  /// A server ends a call of which it hears nothing any more, whatever became of its client.
-  private func listen() {
-    self.silence?.cancel()
-    self.silence = self.simulation.after(self.network.idleLimit) {
-      self.simulation.note("\(self.client.host.name) \(self.method): the server hears nothing any more")
-      self.stream?.finish(throwing: RPCError(code: .cancelled, message: "the client is silent"))
-    }
-  }
-
   private func serverEnded(_ result: Result<Response, any Error>) {
-    self.silence?.cancel()
     guard let life = self.serverLife, life.isAlive else { return }
     self.after(self.pause) { self.finish(result) }
   }
 
-  /// Ends the call for the client; the server learns it later, or never where it is out of reach.
+  /// Ends the call for the client; the server learns it later.
   func end(_ code: RPCError.Code, _ message: String) {
     guard self.answer != nil else { return }
     self.simulation.note("\(self.client.host.name) \(self.method): \(message)")
     self.finish(SimulatedNetwork.failure(code, message))
-    self.simulation.after(self.pause) {
-      self.silence?.cancel()
+    let silence = SimulatedNetwork.silence
+    if !self.network.isWhole(self.client.host, self.server) {
+      self.tellServer(after: self.network.random.within(silence))
+    } else if !self.client.isAlive {
+      // A process that dies has its connections closed, a machine without power closes none.
+      self.tellServer(after: self.network.random.within(.zero...silence.upperBound))
+    } else {
+      self.tellServer(after: self.pause)
+    }
+  }
+
+  /// The server's handler learns that its client is gone.
+  private func tellServer(after delay: Duration) {
+    self.simulation.after(delay) {
       self.stream?.finish(throwing: RPCError(code: .cancelled, message: "the client is gone"))
     }
   }

@@ -19,8 +19,9 @@ public struct NetworkFaults: Sendable {
 public final class SimulatedNetwork {
   let simulation: Simulation
   public var faults = NetworkFaults()
-  /// Time without a request after which a server gives a call up, as the bus does.
-  public var idleLimit: Duration = .seconds(300)
+  /// Time after which a server learns that nobody is behind a connection any more, as the bus does: three heartbeats of two
+  /// seconds without an answer, and a moment until it looks.
+  static let silence: ClosedRange<Duration> = .seconds(6) ... .seconds(10)
   /// Messages and calls that it harmed so far.
   public internal(set) var failures = 0
   public internal(set) var published = 0
