@@ -4,7 +4,7 @@ import Testing
 
 @testable import Bus
 
-@Suite("Bound publishers and who does not read", .timeLimit(.minutes(2)))
+@Suite("Bound publishers and who does not read", .timeLimit(.minutes(5)))
 struct BoundPublisherTests {
   private static func publisher(_ change: (inout Publisher.Configuration) -> Void = { _ in }) throws
     -> Publisher

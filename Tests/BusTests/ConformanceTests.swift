@@ -2,7 +2,7 @@ import Bus
 import GRPCCore
 import Testing
 
-@Suite("Transport conformance", .timeLimit(.minutes(2)))
+@Suite("Transport conformance", .timeLimit(.minutes(5)))
 struct ConformanceTests {
   @Test(
     "a unary call brings its message back", arguments: TransportKind.allCases, [0, 1, 300, 70_000, 3_000_000])

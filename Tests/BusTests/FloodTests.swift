@@ -6,7 +6,7 @@ import Testing
 @testable import Bus
 
 /// Peers that send more than is read: what they get rid of is what this side holds of them, and what the system does.
-@Suite("Peers that send without end", .timeLimit(.minutes(2)))
+@Suite("Peers that send without end", .timeLimit(.minutes(5)))
 struct FloodTests {
   /// On ipc the system itself holds little.
   private static func endpoint() throws -> Endpoint {

@@ -5,12 +5,20 @@ import Testing
 
 @testable import Bus
 
-/// Handlers that take threads from everybody in the process. One after the other: with one thread held for good, a test that waits
-/// until every thread is busy would wait in vain, and let nobody else run meanwhile.
-@Suite("Handlers that hold threads", .serialized, .timeLimit(.minutes(2)))
+/// Handlers that take threads from everybody in the process: each test has a process of its own, for the tests beside it need
+/// theirs.
+@Suite("Handlers that hold threads", .timeLimit(.minutes(5)))
 struct HeldThreadTests {
   @Test("a handler that never returns does not hold up the end of its server")
-  func handlerStays() async throws {
+  func handlerStays() async {
+    await #expect(processExitsWith: .success) { try await Self.handlerStays() }
+  }
+
+  @Test func `a priority method runs while other handlers keep every thread busy`() async {
+    await #expect(processExitsWith: .success) { try await Self.everyThreadIsBusy() }
+  }
+
+  private static func handlerStays() async throws {
     var configuration = ZeroMQServerTransport.Configuration()
     configuration.gracePeriod = .milliseconds(100)
     let server = try await EchoServer(configuration: configuration)
@@ -29,7 +37,7 @@ struct HeldThreadTests {
     }
   }
 
-  @Test func `a priority method runs while other handlers keep every thread busy`() async throws {
+  private static func everyThreadIsBusy() async throws {
     let server = try await EchoServer(
       configuration: LimitTests.limits { $0.priorityMethods = ["test.Echo/unary"] })
     let cores = ProcessInfo.processInfo.activeProcessorCount

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Bus
 
-@Suite("Folders of keys", .timeLimit(.minutes(2)))
+@Suite("Folders of keys", .timeLimit(.minutes(5)))
 struct KeyFolderTests {
   @Test func `one that does not answer holds up no call, and no peer that is known`() async throws {
     let keys = try TestKeys()

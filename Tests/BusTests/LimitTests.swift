@@ -7,7 +7,7 @@ import Testing
 
 @testable import Bus
 
-@Suite("What one peer may take", .timeLimit(.minutes(2)))
+@Suite("What one peer may take", .timeLimit(.minutes(5)))
 struct LimitTests {
   static func limits(_ change: (inout ZeroMQServerTransport.Configuration) -> Void)
     -> ZeroMQServerTransport.Configuration

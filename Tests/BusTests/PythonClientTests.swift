@@ -4,7 +4,7 @@ import Schemas
 import Testing
 
 /// Our client in another language, against our server: what `proto/BUS.md` promises to others.
-@Suite("Python client", .timeLimit(.minutes(2)))
+@Suite("Python client", .timeLimit(.minutes(5)))
 struct PythonClientTests {
   @Test("all four kinds of call, errors, a deadline and cancellation from Python")
   func calls() async throws {

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Bus
 
-@Suite("Revoked keys", .timeLimit(.minutes(2)))
+@Suite("Revoked keys", .timeLimit(.minutes(5)))
 struct RevocationTests {
   /// What a call of the boss ends with once its key is revoked.
   private func endOfCall(

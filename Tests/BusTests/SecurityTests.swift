@@ -5,7 +5,7 @@ import Testing
 
 @testable import Bus
 
-@Suite("Keys, roles and names", .timeLimit(.minutes(2)))
+@Suite("Keys, roles and names", .timeLimit(.minutes(5)))
 struct SecurityTests {
   @Test("an authorized peer is known by name and role")
   func identity() async throws {

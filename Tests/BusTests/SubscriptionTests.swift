@@ -6,7 +6,7 @@ import Testing
 @testable import Bus
 
 // Serialized: the counter is the process's.
-@Suite("Subscriptions of one peer", .serialized, .timeLimit(.minutes(2)))
+@Suite("Subscriptions of one peer", .serialized, .timeLimit(.minutes(5)))
 struct SubscriptionTests {
   /// Of a publisher whose peers may have 50 topics; two peers with keys, where there are keys.
   private func cutsOff(keys: TestKeys?, _ topics: [[UInt8]]) async throws {

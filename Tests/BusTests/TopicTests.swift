@@ -4,7 +4,7 @@ import Testing
 
 @testable import Bus
 
-@Suite("Topics", .timeLimit(.minutes(1)))
+@Suite("Topics", .timeLimit(.minutes(5)))
 struct TopicTests {
   /// Publishes until the first message arrives: PUB drops what no one has subscribed to yet.
   static func connect(_ publisher: Publisher, _ subscriber: Subscriber, _ topic: Topic) async throws {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Bus
 
-@Suite("Wire format", .timeLimit(.minutes(2)))
+@Suite("Wire format", .timeLimit(.minutes(5)))
 struct WireTests {
   private static func opening(_ method: String, id: UInt64 = 1) -> CallFrame {
     var header = CallFrame(kind: .open, callID: id, method: method)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import FleetCore
 
-@Suite("Everybody", .timeLimit(.minutes(1)))
+@Suite("Everybody", .timeLimit(.minutes(5)))
 struct EverybodyTests {
   private func stopAll(_ clients: FleetClients) async throws -> RobotSelection.Answers<RobotDeed> {
     try await Robots.Stop.stop(.all, clients, StopRequest(reason: "someone is near"))
@@ -112,7 +112,7 @@ struct EverybodyTests {
   }
 }
 
-@Suite("What resume says", .timeLimit(.minutes(1)))
+@Suite("What resume says", .timeLimit(.minutes(5)))
 struct ResumeTests {
   private func resume(_ robot: FakeRobot?) async throws -> RobotDeed {
     let robots = robot.map { ["r1": $0] } ?? [:]

@@ -89,7 +89,7 @@ struct CommandHintTests {
   }
 }
 
-@Suite("Work on robots", .timeLimit(.minutes(1)))
+@Suite("Work on robots", .timeLimit(.minutes(5)))
 struct WorkOnRobotsTests {
   @Test func `work is cancelled by its id, whatever a robot lists`() async throws {
     // The first 1,000 are somebody else's.
@@ -121,7 +121,7 @@ struct WorkOnRobotsTests {
   }
 }
 
-@Suite("Pages of alerts", .timeLimit(.minutes(1)))
+@Suite("Pages of alerts", .timeLimit(.minutes(5)))
 struct AlertPagesTests {
   @Test func `pages are followed, and what is left out is told`() async throws {
     let monitor = FakeMonitor(alerts: (0..<2_500).map { Alert(alertID: "\($0)") })

@@ -25,7 +25,7 @@ struct RestartPolicyTests {
   }
 }
 
-@Suite("Supervisor", .timeLimit(.minutes(1)))
+@Suite("Supervisor", .timeLimit(.minutes(5)))
 struct SupervisorTests {
   /// What a supervisor said.
   private final class Words: Sendable {
@@ -127,7 +127,7 @@ struct SupervisorTests {
   }
 }
 
-@Suite("FleetSession", .timeLimit(.minutes(1)))
+@Suite("FleetSession", .timeLimit(.minutes(5)))
 struct FleetSessionTests {
   @Test func `a second fleet in a folder is refused by name, however early it comes`() async throws {
     let folder = try TemporaryFolder()

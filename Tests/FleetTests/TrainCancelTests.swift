@@ -23,7 +23,7 @@ private struct FakeTraining: TrainingService.SimpleServiceProtocol {
   ) async throws {}
 }
 
-@Suite("fleet train cancel", .timeLimit(.minutes(1)))
+@Suite("fleet train cancel", .timeLimit(.minutes(5)))
 struct TrainCancelTests {
   private func cancel(_ progress: TrainingProgress) async throws -> Program.Result {
     let fleet = try FakeFleet()

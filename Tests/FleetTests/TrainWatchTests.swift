@@ -35,7 +35,7 @@ private final class WaitingTraining: TrainingService.SimpleServiceProtocol {
   }
 }
 
-@Suite("fleet train watch", .timeLimit(.minutes(1)))
+@Suite("fleet train watch", .timeLimit(.minutes(5)))
 struct TrainWatchTests {
   @Test func `who follows a job hears once what it waits for`() async throws {
     let fleet = try FakeFleet()

@@ -7,7 +7,7 @@ import Testing
 
 @testable import FleetCore
 
-@Suite("WorkDispatcher", .timeLimit(.minutes(1)))
+@Suite("WorkDispatcher", .timeLimit(.minutes(5)))
 struct WorkDispatcherTests {
   private func work(
     _ count: Int, on robots: [String], _ clients: FleetClients, limit: Duration = .seconds(120),

@@ -6,7 +6,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("Ingest, killed", .timeLimit(.minutes(3)))
+@Suite("Ingest, killed", .timeLimit(.minutes(5)))
 struct KillTests {
   static let robots = ["robot-1", "robot-2", "robot-3"]
   static let kills = 22

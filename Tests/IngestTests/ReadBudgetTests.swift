@@ -4,7 +4,7 @@ import Testing
 
 @testable import IngestCore
 
-@Suite("ReadBudget", .timeLimit(.minutes(1)))
+@Suite("ReadBudget", .timeLimit(.minutes(5)))
 struct ReadBudgetTests {
   /// Reads that were let in, in order, and stay until they are ended.
   private final class Reads: Sendable {

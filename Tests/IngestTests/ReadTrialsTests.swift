@@ -10,7 +10,7 @@ import Trials
 
 @testable import IngestCore
 
-@Suite("ReadTrials", .timeLimit(.minutes(1)))
+@Suite("ReadTrials", .timeLimit(.minutes(5)))
 struct ReadTrialsTests {
   private struct Collector: RPCWriterProtocol {
     let events: Events

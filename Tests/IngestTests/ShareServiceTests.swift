@@ -12,7 +12,7 @@ import Trials
 @testable import IngestCore
 
 /// Ingest on its sockets while one robot takes all that it can get.
-@Suite("Ingest, shared by robots", .timeLimit(.minutes(2)))
+@Suite("Ingest, shared by robots", .timeLimit(.minutes(5)))
 struct ShareServiceTests {
   private static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 

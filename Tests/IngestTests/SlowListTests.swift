@@ -12,7 +12,7 @@ import Trials
 @testable import IngestCore
 
 /// Lists that take long, as of a catalog with millions of trials on a slow disk.
-@Suite("IngestEndpoint, slow lists", .timeLimit(.minutes(1)))
+@Suite("IngestEndpoint, slow lists", .timeLimit(.minutes(5)))
 struct SlowListTests {
   /// Holds up each answer of a catalog.
   private final class Gate: Sendable {

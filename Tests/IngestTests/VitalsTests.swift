@@ -13,7 +13,7 @@ import Trials
 @testable import ServiceKit
 
 /// What ingest says of itself while its disk or its catalog does not work.
-@Suite("Ingest's health", .timeLimit(.minutes(1)))
+@Suite("Ingest's health", .timeLimit(.minutes(5)))
 struct VitalsTests {
   private static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 

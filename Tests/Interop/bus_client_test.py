@@ -23,11 +23,11 @@ def main(endpoint, keys=None, server_key=None):
 
     # Unary, and a message far above the credit of a call's start.
     for size in (0, 1, 1 << 20):
-        assert channel.unary("test.Echo/unary", b"x" * size, timeout=20) == b"x" * size
+        assert channel.unary("test.Echo/unary", b"x" * size, timeout=120) == b"x" * size
     checks += 1
 
     # Client streaming.
-    with channel.stream("test.Echo/join", timeout=20) as call:
+    with channel.stream("test.Echo/join", timeout=120) as call:
         for number in range(100):
             call.send(bytes([number]))
         call.close_sending()
@@ -35,13 +35,13 @@ def main(endpoint, keys=None, server_key=None):
     checks += 1
 
     # Server streaming: 32 MiB, which is eight windows.
-    with channel.stream("test.Echo/flood", timeout=60) as call:
+    with channel.stream("test.Echo/flood", timeout=120) as call:
         call.send(bytes([32]), last=True)
         assert sum(len(message) for message in call) == 32 << 20
     checks += 1
 
     # Bidirectional: each message waits for the answer to the one before.
-    with channel.stream("test.Echo/echo", timeout=20, metadata=[("ask", "you"), ("ask-bin", b"\0\xff")]) as call:
+    with channel.stream("test.Echo/echo", timeout=120, metadata=[("ask", "you"), ("ask-bin", b"\0\xff")]) as call:
         for number in range(50):
             call.send(str(number).encode())
             assert call.receive() == str(number).encode()
@@ -52,7 +52,7 @@ def main(endpoint, keys=None, server_key=None):
     checks += 1
 
     # 16 MiB one way, several windows, while the answers are read late: credit of both sides.
-    with channel.stream("test.Echo/join", timeout=60) as call:
+    with channel.stream("test.Echo/join", timeout=120) as call:
         for _ in range(64):
             call.send(b"y" * (256 << 10))
         call.close_sending()
@@ -60,23 +60,23 @@ def main(endpoint, keys=None, server_key=None):
     checks += 1
 
     # Errors.
-    assert raises("NOT_FOUND", lambda: channel.unary("test.Echo/fail", b"\5", timeout=20)).message == "code 5"
-    raises("UNIMPLEMENTED", lambda: channel.unary("no.Such/Method", b"", timeout=20))
+    assert raises("NOT_FOUND", lambda: channel.unary("test.Echo/fail", b"\5", timeout=120)).message == "code 5"
+    raises("UNIMPLEMENTED", lambda: channel.unary("no.Such/Method", b"", timeout=120))
     checks += 1
 
     # A deadline ends the call on both sides.
     began = time.monotonic()
     raises("DEADLINE_EXCEEDED", lambda: channel.unary("test.Echo/hang", b"", timeout=0.5))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     checks += 1
 
     # Cancelling: the Swift test sees the handler's task cancelled.
-    call = channel.stream("test.Echo/sleep", timeout=60)
+    call = channel.stream("test.Echo/sleep", timeout=120)
     call.send(b"")
-    assert call.channel.unary("test.Echo/unary", b"after", timeout=20) == b"after"
+    assert call.channel.unary("test.Echo/unary", b"after", timeout=120) == b"after"
     time.sleep(0.3)
     call.cancel()
-    assert channel.unary("test.Echo/unary", b"after", timeout=20) == b"after"
+    assert channel.unary("test.Echo/unary", b"after", timeout=120) == b"after"
     checks += 1
 
     channel.close()

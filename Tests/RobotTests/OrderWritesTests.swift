@@ -7,7 +7,7 @@ import Testing
 
 @testable import RobotCore
 
-@Suite("Writes of orders", .timeLimit(.minutes(1)))
+@Suite("Writes of orders", .timeLimit(.minutes(5)))
 struct OrderWritesTests {
   /// Counts the files that are made, and refuses them while told to.
   private final class CountingDisk: DiskDouble {

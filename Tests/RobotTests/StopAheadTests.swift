@@ -11,7 +11,7 @@ import Testing
 @testable import RobotCore
 
 /// A stop waits for its own writes, and for nothing that anybody else wants of the robot.
-@Suite("A stop goes ahead", .timeLimit(.minutes(1))) struct StopAheadTests {
+@Suite("A stop goes ahead", .timeLimit(.minutes(5))) struct StopAheadTests {
   /// Lets nobody create files in one place while it is told so.
   private final class StuckDisk: DiskDouble {
     let inner = SystemDisk()

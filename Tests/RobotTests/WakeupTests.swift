@@ -3,7 +3,7 @@ import Testing
 
 @testable import RobotCore
 
-@Suite(.timeLimit(.minutes(1))) struct WakeupTests {
+@Suite(.timeLimit(.minutes(5))) struct WakeupTests {
   /// In it no time-out ever comes: who is not woken waits until the test has failed.
   private static var endless: Runtime {
     var runtime = Runtime.system

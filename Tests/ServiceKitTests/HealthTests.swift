@@ -8,7 +8,7 @@ import Testing
 
 @testable import ServiceKit
 
-@Suite("Health of services", .timeLimit(.minutes(1)))
+@Suite("Health of services", .timeLimit(.minutes(5)))
 struct HealthTests {
   private struct Inference: InferenceService.SimpleServiceProtocol {
     func prepare(request: PrepareRequest, context: ServerContext) async throws -> LoadedModel {

@@ -6,7 +6,7 @@ import Synchronization
 import TestSupport
 import Testing
 
-@Suite("Calls that may be made twice", .timeLimit(.minutes(1)))
+@Suite("Calls that may be made twice", .timeLimit(.minutes(5)))
 struct RetryTests {
   /// Goes away in the first calls, as a service does that is killed and started again.
   private final class Inference: InferenceService.SimpleServiceProtocol {

@@ -11,7 +11,7 @@ import Testing
 @testable import TrainingCore
 
 /// What a disk takes, gives and loses of jobs, and that a restart costs nothing of what one has learned.
-@Suite("Training jobs and their disk", .timeLimit(.minutes(2)))
+@Suite("Training jobs and their disk", .timeLimit(.minutes(5)))
 struct JobDiskTests {
   private let suite: TrainingJobsTests
   private let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))

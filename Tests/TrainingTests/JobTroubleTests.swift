@@ -12,7 +12,7 @@ import Testing
 @testable import TrainingCore
 
 /// What disks, registries and operators do to a job, and that what was learned outlives it.
-@Suite("Training jobs in trouble", .timeLimit(.minutes(2)))
+@Suite("Training jobs in trouble", .timeLimit(.minutes(5)))
 struct JobTroubleTests {
   private let suite: TrainingJobsTests
   private let ingest = FakeIngest(Synthetic.trials(["open"], each: 5))

@@ -9,7 +9,7 @@ import TestSupport
 import Testing
 
 /// The real program, killed while it trains.
-@Suite(.timeLimit(.minutes(3))) struct KillTests {
+@Suite(.timeLimit(.minutes(5))) struct KillTests {
   let folder: TemporaryFolder
   let trust: ModelTrust
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Trials
 
-@Suite("Fair checks", .timeLimit(.minutes(1)))
+@Suite("Fair checks", .timeLimit(.minutes(5)))
 struct FairChecksTests {
   @Test func `robots take turns, each in its own order`() {
     var queue = FairQueue<Int>()
