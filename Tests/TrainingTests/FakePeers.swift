@@ -14,8 +14,8 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
   let refusals = Mutex<ArraySlice<RPCError.Code>>([])
   /// What its snapshots' names begin with; it knows none that begin otherwise.
   let prefix = Mutex("tasks:")
-  /// Whether its snapshots have no trials.
-  let hasNone = Mutex(false)
+  /// How many trials its snapshots are said to have; nil for those that there are.
+  let snapshotTrials = Mutex<UInt64?>(nil)
 
   init(_ trials: [[TrialEvent]]) { self.trials = trials }
 
@@ -26,7 +26,7 @@ final class FakeIngest: IngestService.SimpleServiceProtocol {
     let prefix = self.prefix.withLock { $0 }
     return DatasetSnapshot(
       snapshotID: prefix + tasks.joined(separator: ","),
-      trials: self.hasNone.withLock { $0 } ? 0 : UInt64(self.trials.count))
+      trials: self.snapshotTrials.withLock { $0 } ?? UInt64(self.trials.count))
   }
 
   func readTrials(

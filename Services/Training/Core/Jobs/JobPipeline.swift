@@ -112,20 +112,39 @@ struct JobPipeline: Sendable {
   private func load(
     _ job: String, _ query: TrialQuery, _ network: NetworkConfiguration, _ control: JobControl
   ) async throws -> (samples: TrialSamples, snapshot: String, missing: UInt64) {
-    let snapshot = try await self.snapshot(job, query)
+    let known = try await self.snapshot(job, query)
     do {
-      return try await self.load(job, from: snapshot, network, control)
+      return try await self.load(job, from: known.id, network, control)
     } catch let error as RPCError where [.notFound, .dataLoss].contains(error.code) {
       // Ingest has lost the set, which is named after its trials: the same ones have its name again.
       let again = try await self.peers.snapshot(of: query)
-      // Where there are none ingest has the wrong folder rather, and what was learned waits for the right one.
-      guard again.trials > 0 else { throw error }
-      self.logger.warning(
-        "makes its snapshot again",
-        metadata: ["job": "\(job)", "snapshot": "\(again.snapshotID)", "error": "\(error)"])
-      if again.snapshotID != snapshot { try self.begin(job, with: again.snapshotID) }
+      if again.snapshotID != known.id {
+        try self.requireEnough(again.trials, instead: known, job, error)
+        self.logger.warning(
+          "begins anew with other data",
+          metadata: ["job": "\(job)", "snapshot": "\(again.snapshotID)", "error": "\(error)"])
+        try self.begin(job, with: again)
+      }
       return try await self.load(job, from: again.snapshotID, network, control)
     }
+  }
+
+  /// Where ingest has fewer trials than before it has the wrong folder rather, and what was learned waits for the right one.
+  /// - Throws: `RPCError`, with the code of what happened to the set.
+  private func requireEnough(
+    _ trials: UInt64, instead known: JobStore.Snapshot, _ job: String, _ error: RPCError
+  ) throws {
+    let percent = self.settings.missingPercent
+    let isEnough = known.trials.map {
+      Int(clamping: trials) >= Int($0) - MissingTrials.allowed(of: Int($0), percent: percent)
+    }
+    guard trials == 0 || self.store.hasCheckpoint(job) && isEnough != true else { return }
+    let which = known.trials.map { "of its \($0)" } ?? "other"
+    throw RPCError(
+      code: error.code,
+      message:
+        "Ingest has lost the set of trials \(known.id), and has \(trials) \(which) trials. See that it has the right "
+        + "folder, or cancel the job and start it anew with what there is.")
   }
 
   private func load(
@@ -160,22 +179,23 @@ struct JobPipeline: Sendable {
   }
 
   /// After a restart the same as before: a checkpoint belongs to its data.
-  private func snapshot(_ job: String, _ query: TrialQuery) async throws -> String {
+  private func snapshot(_ job: String, _ query: TrialQuery) async throws -> JobStore.Snapshot {
     do {
       if let known = try self.store.snapshot(of: job) { return known }
     } catch {
       guard [.corrupt, .tooLarge].contains(error.code) else { throw error }
       self.logger.warning("begins anew with new data", metadata: ["job": "\(job)", "error": "\(error)"])
     }
-    let snapshot = try await self.peers.snapshot(of: query).snapshotID
-    try self.begin(job, with: snapshot)
-    return snapshot
+    return try self.begin(job, with: try await self.peers.snapshot(of: query))
   }
 
   /// Keeps what a job learns from; what it learned from other data goes.
-  private func begin(_ job: String, with snapshot: String) throws {
+  @discardableResult
+  private func begin(_ job: String, with set: DatasetSnapshot) throws -> JobStore.Snapshot {
+    let snapshot = JobStore.Snapshot(id: set.snapshotID, trials: UInt32(clamping: set.trials))
     try self.store.deleteCheckpoint(of: job)
     try self.store.saveSnapshot(snapshot, of: job)
+    return snapshot
   }
 
   private func manifest(

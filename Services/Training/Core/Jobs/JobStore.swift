@@ -3,8 +3,8 @@ internal import Schemas
 internal import ServiceKit
 internal import Storage
 
-/// Jobs on disk, each a folder: `job` (a TrainingJob) and `snapshot` (its name) with their checksums, `checkpoint`, and
-/// `cancelled` once somebody wants no model. What is written is whole or old.
+/// Jobs on disk, each a folder: `job` (a TrainingJob) and `snapshot` (its name, and how many trials it has) with their
+/// checksums, `checkpoint`, and `cancelled` once somebody wants no model. What is written is whole or old.
 struct JobStore: Sendable {
   /// Jobs that are remembered; the oldest that have ended are deleted.
   static let maximumJobs = 500
@@ -19,6 +19,13 @@ struct JobStore: Sendable {
     var folder: String
     /// What is wrong, and what to do.
     var text: String
+  }
+
+  /// The trials that a job learns from.
+  struct Snapshot {
+    var id: String
+    /// How many they are; nil in a file of before this was kept.
+    var trials: UInt32?
   }
 
   let folder: String
@@ -111,26 +118,32 @@ struct JobStore: Sendable {
 
   // MARK: What a job learns
 
-  func saveSnapshot(_ name: String, of job: String) throws(StorageError) {
+  func saveSnapshot(_ snapshot: Snapshot, of job: String) throws(StorageError) {
+    let text = [snapshot.id, snapshot.trials.map { "\($0)" }].compactMap(\.self).joined(separator: "\n")
     try self.writing(.jobs) { () throws(StorageError) in
-      try CheckedFile.write(Array(name.utf8), to: "\(self.folder)/\(job)/snapshot", on: self.disk)
+      try CheckedFile.write(Array(text.utf8), to: "\(self.folder)/\(job)/snapshot", on: self.disk)
     }
   }
 
   /// - Returns: nil where none was saved.
   /// - Throws: `StorageError` `.corrupt` where its name is lost.
-  func snapshot(of job: String) throws(StorageError) -> String? {
+  func snapshot(of job: String) throws(StorageError) -> Snapshot? {
     let path = "\(self.folder)/\(job)/snapshot"
     do throws(StorageError) {
-      return String(decoding: try CheckedFile.read(path, limit: 1 << 10, on: self.disk), as: UTF8.self)
+      return Self.snapshot(try CheckedFile.read(path, limit: 1 << 10, on: self.disk))
     } catch {
       if error.code == .notFound { return nil }
       // One of before there were checksums is shorter than the line of one.
       guard error.code == .corrupt, let bytes = try? DurableFile.read(path, limit: 64, on: self.disk),
         !bytes.isEmpty
       else { throw error }
-      return String(decoding: bytes, as: UTF8.self)
+      return Self.snapshot(bytes)
     }
+  }
+
+  private static func snapshot(_ bytes: [UInt8]) -> Snapshot {
+    let lines = String(decoding: bytes, as: UTF8.self).components(separatedBy: "\n")
+    return Snapshot(id: lines[0], trials: lines.count > 1 ? UInt32(lines[1]) : nil)
   }
 
   func saveCheckpoint(_ bytes: [UInt8], of job: String) throws(StorageError) {
