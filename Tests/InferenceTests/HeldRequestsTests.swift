@@ -37,7 +37,7 @@ struct HeldRequestsTests {
   }
 
   @Test func `an observation that the model cannot take does not wait for a worker`() async throws {
-    let window = Duration.seconds(3)
+    let window = Duration.seconds(10)
     try await Bench.run(batcher: Self.held(for: window)) { bench in
       try bench.registry.add("v1", serial: 1)
       _ = try await bench.client.prepare(PrepareRequest(version: "v1"))

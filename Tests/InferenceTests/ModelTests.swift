@@ -59,9 +59,10 @@ import Testing
     }
   }
 
-  @Test func `a disk that keeps no model is told until it keeps one, whether one is asked for or not`()
-    async throws
-  {
+  @Test(arguments: [true, false])
+  func `a disk that keeps no model is told until it keeps one, whether one is asked for or not`(
+    _ isAsked: Bool
+  ) async throws {
     try await Bench.run { bench in
       try bench.registry.add("v1", serial: 1)
       let objects = "\(bench.folder.path)/inference/objects"
@@ -77,6 +78,13 @@ import Testing
       #expect(!bench.vitals.broken.isEmpty)
       try FileManager.default.removeItem(atPath: objects)
       try FileManager.default.createDirectory(atPath: objects, withIntermediateDirectories: false)
+      if isAsked {
+        try await eventually("the model is kept") {
+          await status { _ = try await bench.client.prepare(PrepareRequest(version: "v1")) } == nil
+        }
+        #expect(bench.vitals.broken.isEmpty)
+        return
+      }
       let looking = Task { try await bench.inference.run() }
       try await eventually("the disk is looked at") { bench.vitals.broken.isEmpty }
       looking.cancel()

@@ -3,6 +3,7 @@ import Policy
 import Schemas
 package import ServiceKit
 import Storage
+import Synchronization
 
 /// Models on this machine's disk, ready to act.
 package actor ModelDisk {
@@ -51,11 +52,20 @@ package actor ModelDisk {
 
   private func fetch(_ version: String, _ named: [UInt8]) async throws -> ModelCabinet.Model {
     do {
-      return try await self.cabinet.model(
+      let source = self.source
+      let isFetched = Mutex(false)
+      let model = try await self.cabinet.model(
         version,
         rule: { manifest, sha256 throws(ArtifactError) in
           try manifest.requireContent(sha256, named: named)
-        }, from: self.source.fetch)
+        },
+        from: { request, take in
+          try await source.fetch(request, take)
+          isFetched.withLock { $0 = true }
+        })
+      // However little room there is, it was enough.
+      if isFetched.withLock({ $0 }) { self.vitals.recover(Self.part) }
+      return model
     } catch let error as ArtifactError where [.diskFull, .fileSystem].contains(error.code) {
       self.vitals.fail(Self.part, error.message)
       throw error
