@@ -21,7 +21,8 @@ public enum DurableFile {
       try disk.move(temporary, to: path)
     } catch {
       try? disk.remove(temporary)
-      throw error
+      // Who tries again has the same words again.
+      throw StorageError(error.code, error.message.replacing(temporary, with: path), cause: error.cause)
     }
     try disk.synchronizeFolder(Self.folder(of: path))
   }

@@ -45,6 +45,15 @@ struct DurableFileTests {
     #expect(try self.folder.names(".").isEmpty)
   }
 
+  @Test func `what is refused again and again is told in the same words`() throws {
+    let path = "\(self.folder.path)/none/kept"
+    let errors = (1...2).map { _ in
+      #expect(throws: StorageError.self) { try DurableFile.write([1], to: path) }?.message
+    }
+    #expect(errors[0] == errors[1])
+    #expect(errors[0]?.contains(path) == true && errors[0]?.contains(".partial") == false)
+  }
+
   @Test func `what cannot be read says why`() throws {
     try DurableFile.write([1, 2, 3], to: self.path)
     #expect { try DurableFile.read(self.path, limit: 2) } throws: {
