@@ -38,8 +38,10 @@ struct BoundPublisherTests {
     let peer = try await Self.deaf(publisher, "a/b")
     let payload = [UInt8](repeating: 1, count: 16 << 10)
     var iterator = subscriber.messages.makeAsyncIterator()
-    var (longest, missed) = (Duration.zero, UInt64(0))
-    for _ in 0..<3000 {
+    // A publisher that waits for it does so for each of the last thousand messages; a busy machine now and then.
+    let patience = Duration.milliseconds(700)
+    var (heldUp, missed) = (0, UInt64(0))
+    for _ in 0..<3000 where heldUp < 20 {
       let begin = ContinuousClock.now
       try await publisher.publish(bytes: ZeroMQBytes(payload), to: "a/b")
       var message: ReceivedMessage?
@@ -47,9 +49,9 @@ struct BoundPublisherTests {
         message = await iterator.next()
         missed += message?.missed ?? 0
       } while message.map { $0.payload.count < payload.count } ?? false
-      longest = max(longest, .now - begin)
+      if .now - begin > patience { heldUp += 1 }
     }
-    #expect(longest < .milliseconds(700) && missed == 0)
+    #expect(heldUp < 20 && missed == 0)
     peer.close()
     await publisher.close()
     await subscriber.close()
