@@ -134,8 +134,9 @@ package final class DeliverySimulation: @unchecked Sendable {
   }
 
   private var isSettled: Bool {
-    self.ingest.host.life != nil && self.oracle.unacknowledged.isEmpty && self.oracle.missing.isEmpty
-      && self.robots.allSatisfy { $0.pending == 0 }
+    // Asked after every event: what costs most comes last.
+    self.ingest.host.life != nil && self.robots.allSatisfy { $0.pending == 0 }
+      && self.oracle.unacknowledged.isEmpty && self.oracle.missing.isEmpty
   }
 
   /// Where nothing goes wrong, robots send each trial once: they hear what ingest says on its topic.

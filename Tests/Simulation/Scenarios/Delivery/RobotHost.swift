@@ -80,6 +80,14 @@ final class RobotHost: @unchecked Sendable {
     }
   }
 
+  /// Whether a trial's file is in the spool, filed or not.
+  private func lies(_ trialID: String) -> Bool {
+    let files = self.host.platter.files(below: Self.folder, durably: false).map(\.path)
+    return files.contains {
+      $0 == "\(Self.folder)/open/\(trialID)" || Self.trialID($0, in: "ready") == trialID
+    }
+  }
+
   /// Makes a part of a filed trial unreadable, or another than it was.
   func harmTrial() {
     let decay = self.random.pick([Platter.Decay.flippedBit, .badSector])
@@ -157,7 +165,9 @@ final class RobotHost: @unchecked Sendable {
     while true {
       try? await life.runtime.sleep(for: self.random.within(self.pauses))
       // As an agent does that writes again what the disk refused.
-      _ = await spool.fileStranded()
+      for trial in await spool.fileStranded() where self.lies(trial) {
+        self.host.simulation.fail("\(self.host.name)/\(trial) is told to be gone, and its file is there")
+      }
       guard self.isWorking else { continue }
       self.trials += 1
       let id = "t\(self.trials)"
