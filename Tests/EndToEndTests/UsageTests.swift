@@ -33,8 +33,9 @@ struct UsageTests {
 
   @Test(arguments: [
     (["train", "start", "--version", "v1"], "fleet train list"),
+    (["train", "cancel", "j1"], "fleet train list"),
     (["rollout", "experiment", "--baseline", "v1", "--candidate", "v2"], "fleet rollout experiments"),
-  ]) func `a start that is interrupted before its answer says what is not known, and how to look`(
+  ]) func `a call that is interrupted before its answer says what is not known, and how to look`(
     words: [String], command: String
   ) async throws {
     let folder = try TemporaryFolder()

@@ -170,7 +170,7 @@ package struct Train: AsyncParsableCommand {
           do {
             return try await models.follow(job)
           } catch let error as FleetError where error.code == .timedOut {
-            throw FleetError(.timedOut, "\(job) has not ended within 120 seconds. \(goesOn)")
+            throw FleetError(.timedOut, "\(error.message) \(goesOn)")
           }
         }
       }

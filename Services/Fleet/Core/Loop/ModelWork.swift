@@ -53,7 +53,8 @@ struct ModelWork: Sendable {
       let progress = job.progress ?? TrainingProgress()
       if [.done, .failed, .cancelled].contains(progress.state) { return job }
       guard ContinuousClock.now < limit else {
-        throw FleetError(.timedOut, "Training \(progress.version) takes over \(self.longestTraining).")
+        throw FleetError(
+          .timedOut, "Training of \(progress.version) has not ended within \(self.longestTraining).")
       }
       do {
         // A stream that says nothing may belong to a training that hangs: the job is asked for itself now and then.
