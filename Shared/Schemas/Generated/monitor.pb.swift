@@ -123,7 +123,7 @@ public struct Alert: ProtobufMessage {
   public var labels: [String: String]
   public var releaseID: String
   /// What is meant where that is no robot and no release: a service with Service…, a place of the log as
-  /// `file:offset:fingerprint`, as in LogDamage, with TrialLogDamaged. With WorkLost: "orders" or "trials".
+  /// `file:offset:fingerprint`, as in LogDamage, with TrialLogDamaged. With WorkLost: "orders", "trials" or "reports".
   public var subject: String
   /// Fields that this program does not know; kept when encoded again.
   public var unknownFields = UnknownFields()

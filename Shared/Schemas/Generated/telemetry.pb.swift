@@ -132,8 +132,8 @@ public struct SafetyEvent: ProtobufMessage {
   public var trialID: String
   /// "action-clipped", "joint-limit", "not-finite", "stop"; "orders-lost" where waiting work could not be read at the start,
   /// "versions-lost" where the memory of models could not, "reports-lost" where events could not that the monitor had not
-  /// confirmed; "trial-lost" where a filed trial cannot be read any more or ingest refuses it; "work-held" where
-  /// an order is held because the control program never begins what it is handed.
+  /// confirmed; "trial-lost" where a filed trial cannot be read any more or ingest refuses it, or one that
+  /// waited to be filed is gone; "work-held" where an order is held because the control program never begins what it is handed.
   public var kind: String
   public var detail: String
   public var timeUnixNanos: Int64

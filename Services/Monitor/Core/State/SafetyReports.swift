@@ -83,9 +83,10 @@ extension MonitorState {
         remedy: "Look at the robot's disk, and send the work again with `fleet robots work`.")
     case "trial-lost":
       self.lost(
-        self.workAlert, "trials", event, what: "a trial that it had filed",
-        remedy: "`spool/refused` in the robot's folder has what is left of each such trial, and why. "
-          + "Unless ingest refused it, look at the robot's disk."
+        self.workAlert, "trials", event, what: "a trial",
+        remedy:
+          "`spool/refused` in the robot's folder has what is left of each such trial, and why, unless its file is "
+          + "gone. Where ingest did not refuse it, look at the robot's disk."
       )
     case "versions-lost":
       self.lost(

@@ -120,7 +120,7 @@ struct  Fleetloop__V1__Alert
   char *release_id;
   /*
    * What is meant where that is no robot and no release: a service with Service…, a place of the log as
-   * `file:offset:fingerprint`, as in LogDamage, with TrialLogDamaged. With WorkLost: "orders" or "trials".
+   * `file:offset:fingerprint`, as in LogDamage, with TrialLogDamaged. With WorkLost: "orders", "trials" or "reports".
    */
   char *subject;
 };
