@@ -119,7 +119,7 @@ struct JobDiskTests {
       let job = try await client.listJobs(.init()).jobs[0]
       let next = try await client.startTraining(self.request("v2"))
       try await client.watchJob(GetJobRequest(jobID: job.jobID)) { response in
-        let text = "has \(few) of its 5 trials"
+        let text = "has \(few) where it had 5"
         for try await progress in response.messages where progress.error.contains(text) { break }
       }
       // A try after the first that it told of.
@@ -132,6 +132,32 @@ struct JobDiskTests {
       #expect(ended.progress?.state == .done, "\(ended.progress?.error ?? "")")
       #expect(ended.manifest?.datasetSnapshot == "others:" && ended.manifest?.optimizerSteps == 1)
       #expect(try await self.suite.finish(client, next).progress?.state == .done)
+    }
+  }
+
+  @Test func `ingest is not asked for new sets again and again`() async throws {
+    _ = try await self.interrupt()
+    self.ingest.prefix.withLock { $0 = "others:" }
+    self.ingest.snapshotTrials.withLock { $0 = 1 }
+    try await self.suite.withTraining(self.ingest, renewalPause: .seconds(600)) { client, _ in
+      let reads = self.ingest.reads.withLock { $0 }
+      try await eventually("the job waits") { self.ingest.reads.withLock { $0 } >= reads + 4 }
+      // The first one, and one that is refused.
+      #expect(self.ingest.queries.withLock { $0.count } == 2)
+      // The set is there again.
+      self.ingest.prefix.withLock { $0 = "tasks:" }
+      self.expectKept(try await self.suite.finish(client, client.listJobs(.init()).jobs[0]))
+    }
+  }
+
+  @Test func `a set of before its size was kept is made again where there are trials`() async throws {
+    let folder = try await self.interrupt()
+    try CheckedFile.write(Array("tasks:".utf8), to: "\(folder)/snapshot")
+    self.ingest.prefix.withLock { $0 = "others:" }
+    self.ingest.snapshotTrials.withLock { $0 = 1 }
+    try await self.suite.withTraining(self.ingest) { client, _ in
+      let ended = try await self.suite.finish(client, client.listJobs(.init()).jobs[0])
+      #expect(ended.progress?.state == .done && ended.manifest?.datasetSnapshot == "others:")
     }
   }
 

@@ -30,13 +30,17 @@ import Testing
   /// Starts ingest, registry and training, and ends them after `body`.
   func withTraining(
     _ ingest: FakeIngest, data: String = "data", vitals: Vitals = Vitals(), disk: any Disk = SystemDisk(),
+    renewalPause: Duration = .milliseconds(100),
     body: @escaping @Sendable (Client, FakeRegistry) async throws -> Void
   ) async throws {
     let registry = try FakeRegistry(folder: "\(self.folder.path)/registry-\(data)", trust: self.trust)
     let endpoint = try Endpoint("ipc://\(self.folder.path)/s\(UUID().uuidString.prefix(6))")
     let client = GRPCClient(transport: try ZeroMQClientTransport(connect: endpoint))
+    var settings = TrainingSettings.Values(
+      data: "\(self.folder.path)/\(data)", key: "\(self.folder.path)/data/signing.key")
+    settings.renewalPause = renewalPause
     let jobs = try TrainingJobs(
-      settings: .init(data: "\(self.folder.path)/\(data)", key: "\(self.folder.path)/data/signing.key"),
+      settings: settings,
       peers: Peers(
         ingest: IngestService.Client(wrapping: client),
         registry: ModelRegistryService.Client(wrapping: client)),

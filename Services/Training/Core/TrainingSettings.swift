@@ -37,6 +37,8 @@ package enum TrainingSettings {
     package var missingPercent: Int
     /// Days that a model may be run; 0 for ever.
     package var modelDays: Int
+    /// Before ingest is asked again for a set of trials that it has lost.
+    package var renewalPause: Duration = .seconds(600)
 
     package init(
       data: String, key: String = "", threads: Int = 1, cacheBytes: Int = 1 << 30, missingPercent: Int = 1,

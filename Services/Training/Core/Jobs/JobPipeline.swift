@@ -47,8 +47,10 @@ struct JobPipeline: Sendable {
     let network = try NetworkConfiguration(parent?.manifest.policy ?? request.policy ?? .init())
     let configuration = JobPlan.configuration(request.kind, request.configuration ?? .init())
     let options = try TrainingOptions(configuration, imageSize: network.imageSize)
+    let renewal = SnapshotRenewal(
+      peers: self.peers, missingPercent: self.settings.missingPercent, pause: self.settings.renewalPause)
     let (samples, snapshot, missing) = try await get {
-      try await self.load(job.jobID, request.query ?? .init(), network, control)
+      try await self.load(job.jobID, request.query ?? .init(), network, control, renewal)
     }
     if missing > 0 { tell(TrainingProgress(state: .loading, missingTrials: missing)) }
     let plan = try JobPlan(
@@ -110,16 +112,16 @@ struct JobPipeline: Sendable {
   }
 
   private func load(
-    _ job: String, _ query: TrialQuery, _ network: NetworkConfiguration, _ control: JobControl
+    _ job: String, _ query: TrialQuery, _ network: NetworkConfiguration, _ control: JobControl,
+    _ renewal: SnapshotRenewal
   ) async throws -> (samples: TrialSamples, snapshot: String, missing: UInt64) {
     let known = try await self.snapshot(job, query)
     do {
       return try await self.load(job, from: known.id, network, control)
     } catch let error as RPCError where [.notFound, .dataLoss].contains(error.code) {
-      // Ingest has lost the set, which is named after its trials: the same ones have its name again.
-      let again = try await self.peers.snapshot(of: query)
+      let again = try await renewal.renew(
+        known, query, hasLearned: self.store.hasCheckpoint(job), after: error)
       if again.snapshotID != known.id {
-        try self.requireEnough(again.trials, instead: known, job, error)
         self.logger.warning(
           "begins anew with other data",
           metadata: ["job": "\(job)", "snapshot": "\(again.snapshotID)", "error": "\(error)"])
@@ -127,24 +129,6 @@ struct JobPipeline: Sendable {
       }
       return try await self.load(job, from: again.snapshotID, network, control)
     }
-  }
-
-  /// Where ingest has fewer trials than before it has the wrong folder rather, and what was learned waits for the right one.
-  /// - Throws: `RPCError`, with the code of what happened to the set.
-  private func requireEnough(
-    _ trials: UInt64, instead known: JobStore.Snapshot, _ job: String, _ error: RPCError
-  ) throws {
-    let percent = self.settings.missingPercent
-    let isEnough = known.trials.map {
-      Int(clamping: trials) >= Int($0) - MissingTrials.allowed(of: Int($0), percent: percent)
-    }
-    guard trials == 0 || self.store.hasCheckpoint(job) && isEnough != true else { return }
-    let which = known.trials.map { "of its \($0)" } ?? "other"
-    throw RPCError(
-      code: error.code,
-      message:
-        "Ingest has lost the set of trials \(known.id), and has \(trials) \(which) trials. See that it has the right "
-        + "folder, or cancel the job and start it anew with what there is.")
   }
 
   private func load(
