@@ -1,5 +1,6 @@
 import Foundation
 import Schemas
+import SimulationKit
 import Storage
 import TestSupport
 import Testing
@@ -96,6 +97,27 @@ import Testing
     let reason = operation > 3 ? "no such task\n" : "no such task any more\n"
     #expect(try String(contentsOfFile: aside + ".untold", encoding: .utf8) == reason)
     #expect(spool.usage == .init(trials: 0, bytes: 0, filed: 1, acknowledged: 0, refused: 1))
+  }
+
+  @Test(arguments: 0..<12 as Range<UInt64>)
+  func `a trial that is told as set aside lies there, though who moved it was killed`(
+    seed: UInt64
+  ) async throws {
+    let host = SimulatedHost("robot", in: Simulation(seed: seed))
+    let aside = "/spool/refused/000000000001_t1"
+    do {
+      let disk = host.boot().disk
+      let spool = try Spool(folder: "/spool", limitBytes: 1 << 20, disk: disk)
+      try await spool.store("t1", on: disk)
+      host.platter.didMove = { if $0 == aside { host.platter.faults.synchronizeFolder = 1 } }
+      await #expect(throws: RobotError.self) { try await spool.refuse("t1", reason: "no such task") }
+    }
+    host.die(.killed)
+    host.platter.faults = DiskFaults()
+    let again = try Spool(folder: "/spool", limitBytes: 1 << 20, disk: host.boot().disk)
+    #expect(again.untold.map(\.path) == [aside])
+    host.die(.powerCut)
+    #expect(try host.boot().disk.size(of: aside) ?? 0 > 0)
   }
 
   @Test func dropsWhatACrashCutShort() async throws {

@@ -49,7 +49,8 @@ package final class RefusedTrials: Sendable {
     try self.disk.synchronizeFolder(self.folder)
   }
 
-  /// Trials that somebody has to be told of. Of one that is nowhere any more an empty file is left.
+  /// Trials that somebody has to be told of: they lie where they are told to lie, whatever comes. Of one that is nowhere any
+  /// more an empty file is left.
   /// - Parameters:
   ///   - ready: names of those that still wait for their upload.
   ///   - trialID: of a trial by the name of its file; nil where it is none.
@@ -64,6 +65,8 @@ package final class RefusedTrials: Sendable {
       let reason = bytes.map { String(decoding: $0.dropLast(), as: UTF8.self) } ?? "Why cannot be read."
       all.append(Untold(trialID: trialID, path: path, reason: reason))
     }
+    // The agent that moved them may have ended before the disk confirmed it.
+    if !all.isEmpty { try self.disk.synchronizeFolder(self.folder) }
     return all
   }
 
