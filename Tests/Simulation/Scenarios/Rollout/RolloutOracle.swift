@@ -15,8 +15,10 @@ final class RolloutOracle {
     var isEquipped = false
     /// Reports that rollout has, and has not answered.
     var arriving: [ReportVersionRequest] = []
-    /// The last report that this life of rollout took in, and when; nil where that is not certain.
-    var said: (report: ReportVersionRequest, at: Duration, heard: Int64)?
+    /// When this life of rollout took in the last report, by its own clock.
+    var heard: Int64 = 0
+    /// That report, and when it was; nil where it is not certain which one it was.
+    var said: (report: ReportVersionRequest, at: Duration)?
   }
 
   /// A little less than the time for which rollout counts a robot as reachable.
@@ -131,8 +133,11 @@ final class RolloutOracle {
 
   /// A new process takes what robots said before it as its database has it.
   func rolloutBegan() {
-    for robot in self.robots.keys { self.robots[robot]?.said = nil }
-    for robot in self.robots.keys { self.robots[robot]?.arriving = [] }
+    for robot in self.robots.keys {
+      self.robots[robot]?.heard = 0
+      self.robots[robot]?.said = nil
+      self.robots[robot]?.arriving = []
+    }
   }
 
   func takesBack(_ release: String) {
@@ -154,13 +159,11 @@ final class RolloutOracle {
   /// it is.
   func changed(_ state: RolloutState) {
     for record in state.robots.values.sorted(by: { $0.name < $1.name }) {
-      guard let robot = self.robots[record.name], robot.said?.heard != record.heardUptimeNanos,
-        record.heardUptimeNanos > 0
-      else { continue }
+      guard let robot = self.robots[record.name], robot.heard != record.heardUptimeNanos else { continue }
+      self.robots[record.name]?.heard = record.heardUptimeNanos
       // Which of two reports it was cannot be told from here.
       self.robots[record.name]?.said =
-        robot.arriving.count == 1
-        ? (robot.arriving[0], self.simulation.elapsed, record.heardUptimeNanos) : nil
+        robot.arriving.count == 1 ? (robot.arriving[0], self.simulation.elapsed) : nil
     }
     for release in state.releases.values where release.state == .rolledBack && release.restoredUnixNanos != 0
     {
