@@ -10,8 +10,8 @@ final class DatabaseFolders {
   private let root: String
   private let random: () -> UInt64
   private var count = 0
-  /// Copies of earlier states, the latest last.
-  private var earlier: [String] = []
+  /// Earlier states, the latest last: what each file held, by name.
+  private var earlier: [[String: Data]] = []
   private(set) var current: String
 
   /// - Parameter root: a folder that is not there yet.
@@ -26,8 +26,8 @@ final class DatabaseFolders {
 
   /// Keeps the state of this moment for a power cut to give back.
   func remember() throws {
-    self.earlier.append(try self.copy(of: self.current))
-    if self.earlier.count > 4 { try FileManager.default.removeItem(atPath: self.earlier.removeFirst()) }
+    self.earlier.append(try Self.files(of: self.current))
+    if self.earlier.count > 4 { self.earlier.removeFirst() }
   }
 
   /// What the next life finds. Call it within the job in which the host dies.
@@ -35,9 +35,9 @@ final class DatabaseFolders {
     let dead = self.current
     defer { try? FileManager.default.removeItem(atPath: dead) }
     if death == .powerCut, !keepsCommits, let state = self.earlier.randomElement(using: &self.generator) {
-      self.current = try self.copy(of: state)
+      self.current = try self.write(state)
     } else {
-      self.current = try self.copy(of: dead)
+      self.current = try self.write(try Self.files(of: dead))
     }
   }
 
@@ -46,7 +46,6 @@ final class DatabaseFolders {
     try? FileManager.default.removeItem(atPath: self.current)
     self.current = self.next()
     try FileManager.default.createDirectory(atPath: self.current, withIntermediateDirectories: true)
-    for state in self.earlier { try FileManager.default.removeItem(atPath: state) }
     self.earlier = []
   }
 
@@ -56,14 +55,18 @@ final class DatabaseFolders {
   }
 
   /// Database and write-ahead log; the index of the log is made anew by who opens it.
-  private func copy(of folder: String) throws -> String {
-    let copy = self.next()
-    try FileManager.default.createDirectory(atPath: copy, withIntermediateDirectories: true)
-    for name in try FileManager.default.contentsOfDirectory(atPath: folder)
-    where name.hasSuffix(".sqlite") || name.hasSuffix(".sqlite-wal") {
-      try FileManager.default.copyItem(atPath: "\(folder)/\(name)", toPath: "\(copy)/\(name)")
-    }
-    return copy
+  private static func files(of folder: String) throws -> [String: Data] {
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+      .filter { $0.hasSuffix(".sqlite") || $0.hasSuffix(".sqlite-wal") }
+    return Dictionary(
+      uniqueKeysWithValues: try names.map { ($0, try Data(contentsOf: URL(filePath: "\(folder)/\($0)"))) })
+  }
+
+  private func write(_ files: [String: Data]) throws -> String {
+    let folder = self.next()
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    for (name, bytes) in files { try bytes.write(to: URL(filePath: "\(folder)/\(name)")) }
+    return folder
   }
 
   private var generator: Generator {
