@@ -64,10 +64,12 @@ struct PinTests {
   }
 
   /// Writes over, or deletes, each record of a table.
-  private func spoil(_ table: String, delete: Bool) throws {
-    let ids = try self.ids(table)
+  private func spoil(_ table: String, delete: Bool) async throws {
+    let ids = try await self.ids(table)
     #expect(!ids.isEmpty)
-    let store = try RecordStore(folder: "\(self.folder.path)/rollout", name: "rollout", tables: Self.tables)
+    let store = try await self.opened {
+      try RecordStore(folder: "\(self.folder.path)/rollout", name: "rollout", tables: Self.tables)
+    }
     var changes = RecordStore.Changes()
     for id in ids {
       if delete {
@@ -79,8 +81,18 @@ struct PinTests {
     try store.apply(changes)
   }
 
-  private func ids(_ table: String) throws -> [String] {
-    let state = try RolloutStore(folder: "\(self.folder.path)/rollout").load()
+  /// Opens what was closed just now. A process that another test begins at that moment holds its lock a little longer: a child has
+  /// its parent's open files until it is another program.
+  private func opened<Store>(_ open: () throws -> Store) async throws -> Store {
+    for _ in 0..<500 {
+      if let store = try? open() { return store }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    return try open()
+  }
+
+  private func ids(_ table: String) async throws -> [String] {
+    let state = try await self.opened { try RolloutStore(folder: "\(self.folder.path)/rollout") }.load()
     return switch table {
     case "robot": state.robots.keys.sorted()
     case "release": state.releases.keys.sorted()
@@ -93,7 +105,7 @@ struct PinTests {
   @Test(arguments: [true, false])
   func `robots are told the content of their version also where no pin says it`(delete: Bool) async throws {
     let before = try await self.release()
-    try self.spoil("pin", delete: delete)
+    try await self.spoil("pin", delete: delete)
     try await self.withRollout { rollout, client in
       for (robot, was) in before {
         let now = try await rollout.getDesiredVersion(GetDesiredVersionRequest(robot: robot))
@@ -106,7 +118,7 @@ struct PinTests {
   @Test(arguments: ["robot", "release", "experiment", "fleet", "pin"])
   func `whatever record is damaged, rollout starts and no robot loses its model`(table: String) async throws {
     let before = try await self.release()
-    try self.spoil(table, delete: false)
+    try await self.spoil(table, delete: false)
     try await self.withRollout { rollout, client in
       for (robot, was) in before.sorted(by: { $0.key < $1.key }) {
         let report = ReportVersionRequest(
@@ -119,7 +131,7 @@ struct PinTests {
 
   @Test func `a version whose pin and content are gone is told, and is never released again`() async throws {
     _ = try await self.release()
-    try self.spoil("pin", delete: true)
+    try await self.spoil("pin", delete: true)
     try FileManager.default.removeItem(atPath: "\(self.folder.path)/rollout/models")
     let (vitals, folder) = (Vitals(), "\(self.folder.path)/rollout")
     do {
@@ -195,7 +207,7 @@ struct PinTests {
   @Test func `a registry that cannot be read for a moment loses no content`() async throws {
     struct Unreadable: Error {}
     _ = try await self.release()
-    try self.spoil("pin", delete: true)
+    try await self.spoil("pin", delete: true)
     let rollout = try Rollout(
       store: RolloutStore(folder: "\(self.folder.path)/rollout"), metrics: MetricsRegistry(),
       vitals: Vitals(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
@@ -207,7 +219,7 @@ struct PinTests {
 
   @Test func `a damaged record is told with its file until somebody took note`() async throws {
     _ = try await self.release()
-    try self.spoil("pin", delete: false)
+    try await self.spoil("pin", delete: false)
     let folder = "\(self.folder.path)/rollout"
     let vitals = Vitals()
     let rollout = try Rollout(
